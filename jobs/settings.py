@@ -1,0 +1,103 @@
+"""What an operator may set, by environment variables that start with LADING_.
+
+Durations are seconds, sizes bytes. Secrets have no default.
+"""
+
+from datetime import timedelta
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+Network = IPv4Network | IPv6Network
+
+
+class Settings(BaseSettings):
+    """One frozen value per process, read once by its entry module."""
+
+    model_config = SettingsConfigDict(env_prefix="LADING_", frozen=True, extra="ignore")
+
+    database_url: SecretStr = Field(
+        description="PostgreSQL 15 or newer: postgresql://user:password@host:port/name"
+    )
+    broker_url: SecretStr = Field(
+        description="Redis 7 or Valkey, for doorbells and hints: redis://host:port/0"
+    )
+    kinds: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Importable modules with your own kinds, comma-separated"
+    )
+    files_dir: Path = Field(
+        default=Path(".lading/files"),
+        description="Where uploaded and made files lie; shared by api and workers",
+    )
+    lease_seconds: float = Field(
+        default=30,
+        ge=2,
+        description="How long a silent worker keeps its jobs; heartbeat, self-fence and sweeps"
+        " scale with it",
+    )
+    soft_shutdown_seconds: float = Field(
+        default=25,
+        ge=0,
+        description="How long a worker that is told to stop lets its attempts run on",
+    )
+    max_file_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Of one upload")
+    flower_url: str | None = Field(
+        default=None, description="Where people reach Flower; jobs link to their attempts there"
+    )
+    mail_from: str = Field(
+        default="Lading <lading@localhost>", description="The sender where a mail names none"
+    )
+    smtp_host: str = Field(default="127.0.0.1", description="The mail server")
+    smtp_port: int = Field(default=25, ge=1, le=65535, description="Its port")
+    smtp_security: Literal["none", "starttls", "tls"] = Field(
+        default="none", description="Encryption towards the mail server"
+    )
+    smtp_username: str | None = Field(default=None, description="Login at the mail server")
+    smtp_password: SecretStr | None = Field(default=None, description="And its password")
+    http_allow_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        default=(),
+        description="Private networks that http.request may reach, comma-separated CIDRs",
+    )
+
+    @field_validator("kinds", "http_allow_networks", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @property
+    def lease(self) -> timedelta:
+        """A running attempt's claim on its job; six heartbeats."""
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def heartbeat(self) -> timedelta:
+        """Six chances before a lease is gone."""
+        return self.lease / 6
+
+    @property
+    def self_fence(self) -> timedelta:
+        """A worker that could not renew for so long ends its attempts: two beats before the lease."""
+        return self.lease * 2 / 3
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database URL with the driver that is used."""
+        url = self.database_url.get_secret_value()
+        scheme, separator, rest = url.partition("://")
+        return f"postgresql+psycopg{separator}{rest}" if scheme in _SCHEMES else url
+
+
+_SCHEMES = frozenset({"postgres", "postgresql"})
+
+
+@cache
+def load_settings() -> Settings:
+    """The environment's settings, read once per process; pydantic.ValidationError names what is missing."""
+    return Settings()

@@ -1,0 +1,134 @@
+"""What a handler is given besides its args: who it is, and how it talks to the outside meanwhile."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel
+
+T = TypeVar("T")
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of the platform as a handler sees it: its bytes at `path`, to be read only."""
+
+    id: UUID
+    name: str  #: as the uploader called it; never a path
+    size: int  #: bytes
+    media_type: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The facts of one attempt: they do not change while it runs."""
+
+    job_id: UUID
+    kind: str
+    attempt: int  #: 1, 2, …: the fence; counts every start
+    failures: int  #: attempts of this job that failed before
+    max_attempts: int  #: this many failures end the job
+    labels: Mapping[str, str]
+
+
+class BaseContext(ABC):
+    """What both kinds of context share. Nothing here waits for a server, except the files."""
+
+    def __init__(self, facts: Attempt) -> None:
+        self._facts = facts
+
+    @property
+    def job_id(self) -> UUID:
+        """The job's id: the same on every attempt."""
+        return self._facts.job_id
+
+    @property
+    def attempt(self) -> int:
+        """Which start of the job this is: 1, 2, …; never lowered, so it can fence writes."""
+        return self._facts.attempt
+
+    @property
+    def failures(self) -> int:
+        """How many attempts of this job have failed before this one."""
+        return self._facts.failures
+
+    @property
+    def max_attempts(self) -> int:
+        """How many failures end the job."""
+        return self._facts.max_attempts
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether a failure of this attempt would be the last one."""
+        return self._facts.failures + 1 >= self._facts.max_attempts
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels the job was submitted with."""
+        return self._facts.labels
+
+    @property
+    def idempotency_key(self) -> str:
+        """For outside services: stable over the attempts of this job, different for any other."""
+        return f"lading-{self._facts.job_id}"
+
+    @abstractmethod
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """The job shows `fraction` (0 … 1, clamped). Never blocks; the newest value wins.
+
+        Raises JobCancelled as `check` does.
+        """
+
+    @abstractmethod
+    def log(self, level: LogLevel, message: str, **fields: Any) -> None:
+        """The line stands in the job's log. Never blocks; `fields` must be JSON values."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Nothing, or JobCancelled: a cancel was asked for, or the job went on without this attempt."""
+
+    @abstractmethod
+    def file(self, file_id: UUID | str) -> StoredFile:
+        """The stored file; Fail when there is none of that id."""
+
+    @abstractmethod
+    def save_file(self, path: Path, *, name: str, media_type: str) -> StoredFile:
+        """The bytes at `path` are a file of the platform from now on; `path` may be moved away."""
+
+
+class JobContext(BaseContext):
+    """What a handler made with `def` is given."""
+
+    @abstractmethod
+    def step(self, name: str, function: Callable[[], T]) -> T:
+        """The JSON result of `function`, which runs once only: a later attempt gets the stored one.
+
+        `name` is unique within the job. A crash between the end of `function` and the commit of its
+        result makes it run again. Raises whatever `function` raises, storing nothing then; and
+        JobCancelled when this attempt no longer owns the job.
+        """
+
+    @abstractmethod
+    def submit(self, kind: str, args: BaseModel | Mapping[str, Any], **options: Any) -> UUID:
+        """A child job is accepted; `options` are the fields of a submission (queue, delay, …).
+
+        The n-th submit of one job is the same child on every attempt, so that a retry makes none
+        twice. Raises Fail when the kind is unknown or the args are refused.
+        """
+
+
+class AsyncJobContext(BaseContext):
+    """What a handler made with `async def` is given: the same, with what waits awaited."""
+
+    @abstractmethod
+    async def step(self, name: str, function: Callable[[], T | Awaitable[T]]) -> T:
+        """See JobContext.step; `function` may be a coroutine function."""
+
+    @abstractmethod
+    async def submit(self, kind: str, args: BaseModel | Mapping[str, Any], **options: Any) -> UUID:
+        """See JobContext.submit."""
