@@ -83,7 +83,7 @@ class Settings(BaseSettings):
 
     @property
     def self_fence(self) -> timedelta:
-        """A worker that could not renew for so long ends its attempts: two beats before the lease."""
+        """After so long without a renewal a worker ends its attempts: two beats before the lease."""
         return self.lease * 2 / 3
 
     @property
@@ -99,5 +99,5 @@ _SCHEMES = frozenset({"postgres", "postgresql"})
 
 @cache
 def load_settings() -> Settings:
-    """The environment's settings, read once per process; pydantic.ValidationError names what is missing."""
+    """The environment's settings, read once; pydantic.ValidationError names what is missing."""
     return Settings()

@@ -1,4 +1,4 @@
-"""What a handler is given besides its args: who it is, and how it talks to the outside meanwhile."""
+"""What a handler is given besides its args: who it is, and how it talks meanwhile."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -90,7 +90,7 @@ class BaseContext(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Nothing, or JobCancelled: a cancel was asked for, or the job went on without this attempt."""
+        """Nothing, or JobCancelled: a cancel was asked for, or the job is no longer this attempt's."""
 
     @abstractmethod
     def file(self, file_id: UUID | str) -> StoredFile:
