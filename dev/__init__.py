@@ -1,0 +1,1 @@
+"""The embedded default behind `make dev` and the tests; not shipped, imported by nothing else."""

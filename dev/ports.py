@@ -1,0 +1,46 @@
+"""Which TCP ports are ours to take."""
+
+import socket
+
+from dev.errors import DevError
+
+LOOPBACK = "127.0.0.1"
+
+
+def free_port(host: str = LOOPBACK) -> int:
+    """A port that nobody listens on right now; the next moment it may be taken."""
+    with socket.create_server((host, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could bind to the port; connections that linger there do not count."""
+    try:
+        with socket.create_server((host, port)):
+            return True
+    except OSError:
+        return False
+
+
+def is_open(port: int, host: str = LOOPBACK, timeout: float = 1) -> bool:
+    """Whether somebody accepts connections there. `timeout` in seconds."""
+    try:
+        with socket.create_connection((host, port), timeout):
+            return True
+    except OSError:
+        return False
+
+
+def choose_port(explicit: str | None, default: int, variable: str, host: str = LOOPBACK) -> int:
+    """The explicit port; else the default one, or a free one where that is taken.
+
+    Raises DevError when the explicit one is no port or is taken: whoever names a port relies on it.
+    """
+    if not explicit:
+        return default if is_free(default, host) else free_port(host)
+    if not explicit.isascii() or not explicit.isdigit() or not 0 < int(explicit) < 2**16:
+        raise DevError(f"{variable}={explicit} is no port: give a number from 1 to 65535")
+    if not is_free(int(explicit), host):
+        raise DevError(f"{variable}={explicit} is taken: another program listens on {host} there")
+    return int(explicit)
