@@ -83,7 +83,7 @@ class Settings(BaseSettings):
 
     @property
     def self_fence(self) -> timedelta:
-        """After so long without a renewal a worker ends its attempts: two beats before the lease."""
+        """After so long without renewal a worker ends its attempts: two beats before the lease."""
         return self.lease * 2 / 3
 
     @property

@@ -90,7 +90,7 @@ class BaseContext(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Nothing, or JobCancelled: a cancel was asked for, or the job is no longer this attempt's."""
+        """Nothing, or JobCancelled: a cancel was asked for, or this attempt lost the job."""
 
     @abstractmethod
     def file(self, file_id: UUID | str) -> StoredFile:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from lading.durations import as_timedelta
 
 
-class Retry(Exception):  # noqa: N818 - an outcome, not an error
+class Retry(Exception):
     """Raise it: this attempt failed, and the next one comes after `after` seconds.
 
     It counts as a failure; when that was the last of the budget, the job fails.
@@ -17,7 +17,7 @@ class Retry(Exception):  # noqa: N818 - an outcome, not an error
         self.after = None if after is None else as_timedelta(after)
 
 
-class Fail(Exception):  # noqa: N818 - an outcome, not an error
+class Fail(Exception):
     """Raise it: the job fails for good, whatever is left of its budget."""
 
     def __init__(self, reason: str) -> None:
@@ -25,7 +25,7 @@ class Fail(Exception):  # noqa: N818 - an outcome, not an error
         self.reason = reason
 
 
-class Cancel(Exception):  # noqa: N818 - an outcome, not an error
+class Cancel(Exception):
     """Raise it: the job is no longer wanted and becomes `cancelled`."""
 
     def __init__(self, reason: str = "") -> None:

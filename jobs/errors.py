@@ -1,0 +1,90 @@
+"""What this package refuses to do. Knows no transport: api/errors.py maps these to HTTP."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from jobs.states import JobState
+
+
+class JobsError(Exception):
+    """The request is understood and cannot be granted."""
+
+
+class JobNotFound(JobsError):
+    def __init__(self, job_id: UUID) -> None:
+        super().__init__(f"no job {job_id}")
+        self.job_id = job_id
+
+
+class FileMissing(JobsError):
+    def __init__(self, file_id: UUID) -> None:
+        super().__init__(f"no file {file_id}")
+        self.file_id = file_id
+
+
+class KeyMissing(JobsError):
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no key {key_id}")
+        self.key_id = key_id
+
+
+class InvalidTransition(JobsError):
+    def __init__(self, job_id: UUID, current: JobState, requested: str) -> None:
+        super().__init__(f"job {job_id} is {current}; {requested} is not possible from there")
+        self.job_id, self.current, self.requested = job_id, current, requested
+
+
+class LeaseLost(JobsError):
+    """The attempt does not hold the job: its doorbell is stale, or the job went on without it."""
+
+    def __init__(self, job_id: UUID, attempt: int) -> None:
+        super().__init__(f"attempt {attempt} does not hold job {job_id}")
+        self.job_id, self.attempt = job_id, attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """One thing that is wrong with a document: `pointer` is a JSON pointer into it (RFC 6901)."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidSubmission(JobsError):
+    """The kind is unknown, the args do not fit it, or a limit is passed. Nothing was stored."""
+
+    def __init__(self, *flaws: Flaw) -> None:
+        super().__init__("; ".join(f"{flaw.pointer}: {flaw.detail}" for flaw in flaws))
+        self.flaws = flaws
+
+
+class KeyReused(JobsError):
+    """The idempotency key came with another body before."""
+
+    def __init__(self, key: str, first_seen_at: datetime) -> None:
+        super().__init__(f"idempotency key {key!r} was used for another request before")
+        self.key, self.first_seen_at = key, first_seen_at
+
+
+class KeyInFlight(JobsError):
+    """A request with the same idempotency key has not ended yet."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"a request with the idempotency key {key!r} is still in flight")
+        self.key = key
+
+
+class JobDeleted(JobsError):
+    """The idempotency key's job has been deleted since."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the job that idempotency key {key!r} made has been deleted")
+        self.key = key
+
+
+class DatabaseUnavailable(JobsError):
+    """PostgreSQL does not answer. What was asked may or may not have been done."""
+
+    def __init__(self) -> None:
+        super().__init__("the database does not answer")

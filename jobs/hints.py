@@ -1,0 +1,122 @@
+"""Hints: what has just been committed, told over Redis to whoever listens. They may be lost.
+
+Streams and the dispatcher are right without them, only slower. One background sender per process;
+nobody who commits ever waits for Redis. Two channels: EVENTS carries each event, as JSON
+`{"job_id", "project_id", "seq", "type", "at", "attempt", "data"?}`; `data` is left out where it is
+large or a log's, then the reader takes it from PostgreSQL. WAKE carries the name of a queue that
+has something new.
+"""
+
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import redis
+
+EVENTS = "lading:events"
+WAKE = "lading:wake"
+MAX_DATA_BYTES = 4096  # of an event's data in a hint; more would make a broadcast of it
+MAX_WAITING = 10_000  # hints; beyond, the oldest go: their readers look into PostgreSQL anyway
+TIMEOUT = 1.0  # seconds that the sender gives Redis
+PAUSE = 1.0  # seconds without an attempt after Redis has failed to answer
+
+_log = logging.getLogger(__name__)
+
+
+class Told(Protocol):
+    """An event that has been committed: a lifecycle.Moved, or the like."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def project_id(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def data(self) -> dict[str, Any]: ...
+
+
+STARTABLE = frozenset({"queued", "crashed", "interrupted"})  # events after which a bell is due
+
+
+class Hints:
+    """A process's sender. Threads may share it; it must be made after a fork."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._client = redis.Redis.from_url(
+            broker_url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
+        )
+        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=MAX_WAITING)
+        self._something, self._closing = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
+        self._thread.start()
+
+    def tell(self, events: Iterable[Told]) -> None:
+        """The events go out soon; call it after the commit. Never blocks, never raises."""
+        for event in events:
+            self._waiting.append((EVENTS, encode(event)))
+            if event.type in STARTABLE:
+                self._waiting.append((WAKE, event.queue.encode()))
+        self._something.set()
+
+    def wake(self, queues: Iterable[str]) -> None:
+        """The dispatcher looks at these queues soon."""
+        for queue in queues:
+            self._waiting.append((WAKE, queue.encode()))
+        self._something.set()
+
+    def close(self) -> None:
+        """What waits has been sent, if Redis answers within a second."""
+        self._closing.set()
+        self._something.set()
+        self._thread.join(2 * TIMEOUT)
+        self._client.close()
+
+    def _run(self) -> None:
+        while not (self._closing.is_set() and not self._waiting):
+            self._something.wait()
+            self._something.clear()
+            if not self._send() and self._closing.wait(PAUSE):
+                return
+
+    def _send(self) -> bool:
+        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        pipeline = self._client.pipeline(transaction=False)
+        for channel, message in batch:
+            pipeline.publish(channel, message)
+        try:
+            if batch:
+                pipeline.execute()
+        except redis.RedisError as error:
+            _log.warning("%d hints are lost: %s", len(batch), error)
+            return False
+        return True
+
+
+def encode(event: Told) -> bytes:
+    """The hint's JSON."""
+    message: dict[str, Any] = {
+        "job_id": str(event.id),
+        "project_id": event.project_id,
+        "seq": event.seq,
+        "type": event.type,
+        "at": event.at.isoformat(),
+        "attempt": event.attempt,
+    }
+    data = json.dumps(event.data, separators=(",", ":"))
+    if event.type != "log" and len(data) <= MAX_DATA_BYTES:
+        message["data"] = event.data
+    return json.dumps(message, separators=(",", ":")).encode()

@@ -1,0 +1,281 @@
+"""The tables. `table=True` validates nothing: only this package writes rows, by statements."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from jobs.states import FINAL, JobState
+
+MAX_CRASHES = 3  # the third one fails the job: one may be chance, three point at the job
+
+STATE = Enum(JobState, name="job_state", values_callable=lambda states: [s.value for s in states])
+_FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
+_TIME = DateTime(timezone=True)
+_NOW = {"server_default": func.clock_timestamp()}
+_ZERO = {"server_default": text("0")}
+_FALSE = {"server_default": text("false")}
+_EMPTY = {"server_default": text("'{}'")}
+_PROJECT = {"server_default": "default"}
+
+
+class Job(SQLModel, table=True):
+    """One request to run a kind. Its newest event's `seq` is its version."""
+
+    __table_args__ = (
+        CheckConstraint(
+            f"(state IN ({_FINAL})) = (finished_at IS NOT NULL)", "finished_when_final"
+        ),
+        CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", "leased_when_running"),
+        CheckConstraint("state <> 'running' OR worker IS NOT NULL", "held_when_running"),
+        CheckConstraint("state <> 'queued' OR queued_at IS NOT NULL", "queued_since_when_queued"),
+        CheckConstraint(
+            "state NOT IN ('scheduled', 'retrying') OR run_at IS NOT NULL", "timed_when_waiting"
+        ),
+        CheckConstraint("result IS NULL OR state = 'succeeded'", "result_of_success_only"),
+        CheckConstraint("state <> 'failed' OR error IS NOT NULL", "error_when_failed"),
+        CheckConstraint("state <> 'succeeded' OR error IS NULL", "no_error_when_succeeded"),
+        CheckConstraint(
+            "NOT cancel_requested OR state IN ('running', 'succeeded', 'cancelled')",
+            "cancel_request_ends_it",
+        ),
+        CheckConstraint("rung_at IS NULL OR state = 'queued'", "rung_while_queued"),
+        CheckConstraint("failures BETWEEN 0 AND max_attempts", "failures_within_budget"),
+        CheckConstraint(f"crashes BETWEEN 0 AND {MAX_CRASHES}", "crashes_within_budget"),
+        CheckConstraint("attempt >= failures + crashes", "attempt_counts_every_start"),
+        CheckConstraint("seq >= 1", "created_is_the_first_event"),
+        CheckConstraint("priority BETWEEN 0 AND 9", "priority_has_one_digit"),
+        Index("job_by_project", "project_id", "id"),
+        Index("job_by_kind", "project_id", "kind", "id"),
+        Index(
+            "job_by_label",
+            "labels",
+            postgresql_using="gin",
+            postgresql_where=text("labels <> '{}'"),
+            postgresql_ops={"labels": "jsonb_path_ops"},
+        ),
+        Index(
+            "job_live", "project_id", "state", "id", postgresql_where=text("finished_at IS NULL")
+        ),
+        Index(
+            "job_unsuccessful",
+            "project_id",
+            "state",
+            "id",
+            postgresql_where=text("state IN ('failed', 'cancelled')"),
+        ),
+        Index(
+            "job_to_ring",
+            "queue",
+            text("priority DESC"),
+            "queued_at",
+            "id",
+            postgresql_where=text("state = 'queued' AND rung_at IS NULL"),
+        ),
+        Index(
+            "job_rung",
+            "queue",
+            "rung_at",
+            postgresql_where=text("state = 'queued' AND rung_at IS NOT NULL"),
+        ),
+        Index("job_due", "run_at", postgresql_where=text("state IN ('scheduled', 'retrying')")),
+        Index("job_running", "queue", postgresql_where=text("state = 'running'")),
+        Index(
+            "job_to_expire",
+            "expires_at",
+            postgresql_where=text("expires_at IS NOT NULL AND finished_at IS NULL"),
+        ),
+        Index("job_children", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+        {
+            # Heartbeats find room on their own page, and dead rows go before they are many.
+            "postgresql_with": {
+                "fillfactor": 80,
+                "autovacuum_vacuum_scale_factor": 0.01,
+                "autovacuum_analyze_scale_factor": 0.02,
+            },
+        },
+    )
+
+    id: UUID = Field(primary_key=True)  #: UUIDv7, made by whoever submits
+    project_id: str = Field(default="default", sa_column_kwargs=_PROJECT)
+    kind: str
+    state: JobState = Field(sa_type=STATE)  #: moved by `jobs.lifecycle` alone
+    queue: str
+    priority: int = Field(sa_type=SmallInteger)  #: 0 … 9, 9 first
+    args: dict[str, Any] = Field(sa_type=JSONB)  #: as the handler gets them, secrets included
+    redacted_args: dict[str, Any] | None = Field(sa_type=JSONB)  #: as reads show them; NULL: `args`
+    result: Any = Field(default=None, sa_type=JSONB, nullable=True)  #: set with `succeeded`
+    error: dict[str, Any] | None = Field(default=None, sa_type=JSONB)  #: of the newest failure
+    progress: dict[str, Any] | None = Field(default=None, sa_type=JSONB)  #: of the newest attempt
+    attempt: int = Field(
+        default=0, sa_column_kwargs=_ZERO
+    )  #: starts so far; never lowered: the fence
+    failures: int = Field(default=0, sa_column_kwargs=_ZERO)  #: attempts that failed
+    crashes: int = Field(default=0, sa_column_kwargs=_ZERO)  #: attempts whose process died
+    max_attempts: int  #: this many failures end the job
+    timeout_seconds: float | None  #: hard limit of one attempt
+    labels: dict[str, str] = Field(sa_type=JSONB, sa_column_kwargs=_EMPTY)
+    seq: int  #: of its newest event; each move takes the next one
+    cancel_requested: bool = Field(default=False, sa_column_kwargs=_FALSE)
+    cancel_reason: str | None = None  #: what was said with the request
+    created_at: datetime = Field(sa_type=_TIME)
+    run_at: datetime | None = Field(default=None, sa_type=_TIME)  #: not earlier
+    expires_at: datetime | None = Field(default=None, sa_type=_TIME)  #: no first start after it
+    queued_at: datetime | None = Field(default=None, sa_type=_TIME)  #: last became free to start
+    started_at: datetime | None = Field(default=None, sa_type=_TIME)  #: when the newest attempt did
+    finished_at: datetime | None = Field(default=None, sa_type=_TIME)  #: when it became final
+    rung_at: datetime | None = Field(default=None, sa_type=_TIME)  #: its doorbell was sent
+    worker: UUID | None = None  #: who holds, or last held it
+    lease_until: datetime | None = Field(default=None, sa_type=_TIME)  #: the holder's claim ends
+    parent_id: UUID | None = None  #: the job whose handler submitted it
+    rerun_of: UUID | None = None  #: the job that it repeats
+
+
+class JobEvent(SQLModel, table=True):
+    """One line of a job's history, which every stream replays: `seq` is 1, 2, 3 … without gaps."""
+
+    __tablename__ = "job_event"
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    seq: int = Field(primary_key=True)
+    type: str
+    at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
+    attempt: int
+    data: dict[str, Any] = Field(sa_type=JSONB)
+
+
+class JobAttempt(SQLModel, table=True):
+    """One ended attempt; written in the statement that ended it."""
+
+    __tablename__ = "job_attempt"
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    attempt: int = Field(primary_key=True)
+    worker: UUID
+    started_at: datetime = Field(sa_type=_TIME)
+    finished_at: datetime = Field(sa_type=_TIME)
+    outcome: str  #: see jobs.attempts.Outcome
+    cause: str | None = None
+    error: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    max_rss_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    cpu_seconds: float | None = None
+
+
+class JobStep(SQLModel, table=True):
+    """The stored result of a step, which later attempts get instead of running it again."""
+
+    __tablename__ = "job_step"
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    name: str = Field(primary_key=True)
+    attempt: int
+    at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
+    result: Any = Field(sa_type=JSONB, nullable=True)
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """What a key was used for; outlives its jobs, so that it can answer that they were deleted."""
+
+    __tablename__ = "idempotency_key"
+
+    project_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    fingerprint: bytes = Field(sa_type=LargeBinary)  #: SHA-256 of the canonical request
+    job_ids: list[UUID] = Field(sa_type=ARRAY(Uuid))
+    created_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
+
+
+class IntakeTotal(SQLModel, table=True):
+    """How many jobs one process has accepted and removed: the accounts' other side."""
+
+    __tablename__ = "intake_total"
+
+    process_id: UUID = Field(primary_key=True)
+    accepted: int = Field(sa_type=BigInteger, sa_column_kwargs=_ZERO)
+    removed: int = Field(sa_type=BigInteger, sa_column_kwargs=_ZERO)
+
+
+class Worker(SQLModel, table=True):
+    """One start of a worker process; alive while `seen_at` is younger than a lease."""
+
+    id: UUID = Field(primary_key=True)
+    host: str
+    pid: int
+    pool: str  #: prefork or threads
+    queues: list[str] = Field(sa_type=ARRAY(Text))
+    kinds: list[str] = Field(sa_type=ARRAY(Text))
+    slots: int  #: attempts at a time
+    started_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
+    seen_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
+
+
+class Dispatcher(SQLModel, table=True):
+    """One start of a dispatcher process."""
+
+    id: UUID = Field(primary_key=True)
+    host: str
+    pid: int
+    started_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
+    seen_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
+
+
+class Queue(SQLModel, table=True):
+    """What an operator has set for a queue; one without a row is as it comes."""
+
+    project_id: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    paused: bool = Field(default=False, sa_column_kwargs=_FALSE)
+
+
+class File(SQLModel, table=True):
+    """An uploaded or made file; its bytes lie in the files folder under its id."""
+
+    id: UUID = Field(primary_key=True)
+    project_id: str = Field(default="default", sa_column_kwargs=_PROJECT)
+    name: str  #: as the uploader called it; never used as a path
+    size: int = Field(sa_type=BigInteger)  #: bytes
+    sha256: str
+    media_type: str
+    job_id: UUID | None = None  #: the job that made it
+    created_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
+
+
+class ApiKey(SQLModel, table=True):
+    """A key's hash; the key itself is shown once and kept nowhere."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True)  #: ten characters of the key, its public part
+    project_id: str = Field(default="default", sa_column_kwargs=_PROJECT)
+    name: str
+    secret_hash: bytes = Field(sa_type=LargeBinary)  #: SHA-256: 178 random bits need no slow hash
+    scopes: list[str] = Field(sa_type=ARRAY(Text))
+    created_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
+    last_used_at: datetime | None = Field(default=None, sa_type=_TIME)
+
+
+class BrokerEpoch(SQLModel, table=True):
+    """Which life of the broker the doorbells were sent to; one row."""
+
+    __tablename__ = "broker_epoch"
+    __table_args__ = (CheckConstraint("single", "one_row"),)
+
+    single: bool = Field(default=True, primary_key=True)
+    epoch: UUID
+    run_id: str

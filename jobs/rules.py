@@ -1,0 +1,89 @@
+"""Who may make a move, and what it changes besides the state: the law that lifecycle executes."""
+
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import col
+
+from jobs.models import MAX_CRASHES, Job, Queue
+from jobs.states import Move
+
+
+class Rule(NamedTuple):
+    """Who may make the move, and what it changes besides the state."""
+
+    guard: sa.ColumnElement[bool]
+    changes: dict[str, Any]
+
+
+def bind(name: str, type_: Any) -> sa.BindParameter[Any]:
+    return sa.bindparam(name, type_=type_)
+
+
+NOW = sa.func.clock_timestamp()  # times are written and compared by this clock alone
+FENCE = bind("fence", sa.Integer)
+JSON = JSONB(none_as_null=True)
+FACTS = bind("facts", JSONB)
+ERROR = bind("error", JSON)
+_LEASE = NOW + bind("lease", sa.Interval)
+_HOLDER = col(Job.attempt) == FENCE
+WANTED = sa.not_(col(Job.cancel_requested))
+_PROJECT = col(Job.project_id) == bind("project", sa.Text)
+LEFT = col(Job.crashes) < MAX_CRASHES - 1
+_UNSTARTED = sa.or_(col(Job.attempt) > 0, col(Job.expires_at).is_(None), col(Job.expires_at) > NOW)
+_OPEN = sa.not_(
+    sa.exists().where(
+        col(Queue.project_id) == col(Job.project_id),
+        col(Queue.name) == col(Job.queue),
+        col(Queue.paused),
+    )
+)
+_FREE: dict[str, Any] = {"lease_until": None}
+_TO_QUEUE: dict[str, Any] = {"queued_at": NOW, "rung_at": None}
+_ENDED: dict[str, Any] = {"finished_at": NOW, "rung_at": None}
+_FAILED: dict[str, Any] = {"failures": col(Job.failures) + 1, "error": ERROR, **_FREE}
+_CRASHED: dict[str, Any] = {"crashes": col(Job.crashes) + 1, "error": ERROR, **_FREE}
+_AFRESH: dict[str, Any] = {
+    "failures": 0,
+    "crashes": 0,
+    "error": None,
+    "cancel_requested": False,
+    "cancel_reason": None,
+    "expires_at": None,
+    "finished_at": None,
+}
+RULES: dict[Move, Rule] = {
+    Move.RELEASE: Rule(sa.true(), _TO_QUEUE),
+    Move.RUN_NOW: Rule(_PROJECT, _TO_QUEUE),
+    Move.START: Rule(
+        sa.and_(col(Job.attempt) == FENCE - 1, _UNSTARTED, _OPEN),
+        {
+            "attempt": FENCE,
+            "started_at": NOW,
+            "rung_at": None,
+            "progress": None,
+            "worker": bind("worker", sa.Uuid),
+            "lease_until": _LEASE,
+        },
+    ),
+    Move.PROGRESS: Rule(_HOLDER, {"progress": FACTS}),
+    Move.LOG: Rule(_HOLDER, {}),
+    Move.STEP: Rule(_HOLDER, {}),
+    Move.REQUEST_CANCEL: Rule(
+        sa.and_(_PROJECT, WANTED),
+        {"cancel_requested": True, "cancel_reason": bind("reason", sa.Text)},
+    ),
+    Move.SUCCEED: Rule(_HOLDER, {"result": bind("result", JSON), "error": None, **_ENDED, **_FREE}),
+    Move.RETRY_LATER: Rule(
+        sa.and_(_HOLDER, WANTED), {"run_at": NOW + bind("delay", sa.Interval), **_FAILED}
+    ),
+    Move.FAIL: Rule(sa.and_(_HOLDER, WANTED), {**_FAILED, **_ENDED}),
+    Move.CRASH: Rule(sa.and_(_HOLDER, WANTED, LEFT), {**_CRASHED, **_TO_QUEUE}),
+    Move.CRASH_OUT: Rule(sa.and_(_HOLDER, WANTED, sa.not_(LEFT)), {**_CRASHED, **_ENDED}),
+    Move.INTERRUPT: Rule(sa.and_(_HOLDER, WANTED), {**_FREE, **_TO_QUEUE}),
+    Move.CANCEL_RUNNING: Rule(_HOLDER, {**_FREE, **_ENDED}),
+    Move.CANCEL: Rule(_PROJECT, _ENDED),
+    Move.EXPIRE: Rule(sa.true(), _ENDED),
+    Move.RETRY: Rule(_PROJECT, {**_AFRESH, **_TO_QUEUE}),
+}

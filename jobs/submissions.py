@@ -1,0 +1,167 @@
+"""A request to run a kind, checked against the kind and the limits; pure but for the new id."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+from pydantic_core import to_jsonable_python
+
+from jobs import documents
+from jobs.errors import Flaw, InvalidSubmission
+from jobs.ids import uuid7
+from jobs.registry import Registry
+
+MAX_ARGS_BYTES = 256 * 1024  # larger belongs into a file; a page of a hundred jobs stays readable
+MAX_LABELS = 64
+MAX_LABEL_LENGTH = 255  # characters, of a key and of a value
+DEFAULT_PRIORITY = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What somebody asks for; None takes the kind's default."""
+
+    kind: str
+    args: Mapping[str, Any]  #: JSON
+    queue: str | None = None
+    priority: int = DEFAULT_PRIORITY  #: 0 … 9, 9 first
+    run_at: datetime | None = None  #: aware
+    delay: timedelta | None = None  #: from now, by the database's clock
+    max_attempts: int | None = None
+    timeout: timedelta | None = None
+    expires_in: timedelta | None = None  #: from run_at, or from now
+    labels: Mapping[str, str] = field(default_factory=dict)
+    parent_id: UUID | None = None
+    rerun_of: UUID | None = None
+
+
+class NewJob(NamedTuple):
+    """A checked submission, in the columns that `enqueue` inserts."""
+
+    id: UUID
+    kind: str
+    queue: str
+    priority: int
+    args: str
+    redacted_args: str | None
+    labels: str
+    max_attempts: int
+    timeout_seconds: float | None
+    run_at: datetime | None
+    delay_seconds: float | None
+    expires_seconds: float | None
+    parent_id: UUID | None
+    rerun_of: UUID | None
+
+
+def check(
+    registry: Registry, submission: Submission, pointer: str = "#", job_id: UUID | None = None
+) -> NewJob:
+    """The submission as a new job. InvalidSubmission names each flaw below `pointer`.
+
+    The args are kept as they were given, so that a handler's model reads them again; for a kind
+    with SecretStr fields a redacted copy goes beside them.
+    """
+    kind = registry.get(submission.kind)
+    if kind is None:
+        raise InvalidSubmission(Flaw(f"{pointer}/kind", f"there is no kind {submission.kind!r}"))
+    try:
+        model = kind.args_model.model_validate_json(_json(submission.args, f"{pointer}/args"))
+    except ValidationError as error:
+        raise InvalidSubmission(*flaws(error, f"{pointer}/args")) from None
+    timeout = submission.timeout if submission.timeout is not None else kind.timeout
+    return NewJob(
+        id=job_id or uuid7(),
+        kind=kind.name,
+        queue=submission.queue or kind.queue,
+        priority=submission.priority,
+        args=_json(submission.args, f"{pointer}/args"),
+        redacted_args=_redacted(model) if _has_secrets(kind.args_model) else None,
+        labels=_labels(submission.labels, f"{pointer}/labels"),
+        max_attempts=submission.max_attempts or kind.max_attempts,
+        timeout_seconds=_seconds(timeout),
+        run_at=submission.run_at,
+        delay_seconds=_seconds(submission.delay),
+        expires_seconds=_seconds(submission.expires_in),
+        parent_id=submission.parent_id,
+        rerun_of=submission.rerun_of,
+    )
+
+
+def flaws(error: ValidationError, pointer: str) -> Sequence[Flaw]:
+    """Pydantic's complaints with JSON pointers (RFC 6901) below `pointer`."""
+    return [
+        Flaw("/".join([pointer, *map(_escaped, each["loc"])]), each["msg"])
+        for each in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def fingerprint(submissions: Sequence[Submission], *, batch: bool) -> bytes:
+    """SHA-256 of what was asked for, the same however its JSON was written."""
+    asked = [
+        {
+            name: to_jsonable_python(getattr(submission, name))
+            for name in Submission.__dataclass_fields__
+        }
+        for submission in submissions
+    ]
+    return hashlib.sha256(documents.canonical({"batch": batch, "jobs": asked})).digest()
+
+
+def as_json(args: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    """Args made in Python as the JSON that a client would send, secrets revealed."""
+    if not isinstance(args, BaseModel):
+        return dict(args)
+    plain = args.model_dump(mode="python", by_alias=True, exclude_unset=True)
+    revealed: dict[str, Any] = to_jsonable_python(plain, fallback=_reveal, by_alias=True)
+    return revealed
+
+
+def _reveal(value: Any) -> Any:
+    if isinstance(value, SecretStr | SecretBytes):
+        return to_jsonable_python(value.get_secret_value())
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _json(document: Any, pointer: str) -> str:
+    try:
+        text = documents.encode(document)
+    except documents.NotStorable as error:
+        raise InvalidSubmission(Flaw(pointer, str(error))) from None
+    if len(text.encode()) > MAX_ARGS_BYTES:
+        raise InvalidSubmission(Flaw(pointer, f"longer than {MAX_ARGS_BYTES} bytes of JSON"))
+    return text
+
+
+def _labels(labels: Mapping[str, str], pointer: str) -> str:
+    if len(labels) > MAX_LABELS:
+        raise InvalidSubmission(Flaw(pointer, f"more than {MAX_LABELS} labels"))
+    for key, value in labels.items():
+        if not 0 < len(key) <= MAX_LABEL_LENGTH or len(value) > MAX_LABEL_LENGTH:
+            where = f"{pointer}/{_escaped(key)}"
+            raise InvalidSubmission(Flaw(where, f"longer than {MAX_LABEL_LENGTH} characters"))
+    return _json(dict(labels), pointer)
+
+
+@cache
+def _has_secrets(model: type[BaseModel]) -> bool:
+    """Pydantic marks SecretStr and SecretBytes in a schema as writeOnly."""
+    return '"writeOnly": true' in json.dumps(model.model_json_schema())
+
+
+def _redacted(model: BaseModel) -> str:
+    return documents.encode(model.model_dump(mode="json", by_alias=True))
+
+
+def _escaped(part: str | int) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _seconds(duration: timedelta | None) -> float | None:
+    return None if duration is None else duration.total_seconds()
