@@ -79,7 +79,7 @@ def rescue(connection: Connection, limit: int, lease: timedelta) -> list[Moved]:
     """
     detail = "its worker went away: the lease ran out"
     error = Error(Cause.CRASHED, "WorkerLost", detail).document()
-    binds = {"lease": lease, "error": error, "outcome": Outcome.CRASHED, **_usage(UNKNOWN_USAGE)}
+    binds = {"lease": lease, "failure": error, "outcome": Outcome.CRASHED, **_usage(UNKNOWN_USAGE)}
     moved = _sweep(connection, _RESCUE[Move.CRASH], limit, facts=_crash(detail), **binds)
     for move in (Move.CRASH_OUT, Move.CANCEL_RUNNING):
         binds["facts"] = {"error": error} if move is Move.CRASH_OUT else {"reason": detail}
@@ -94,7 +94,7 @@ def start(
 
     Refused when the job is not queued, has expired before its first start, or its queue is paused.
     """
-    binds = {"worker": worker, "lease": lease, "facts": {"worker": str(worker)}}
+    binds = {"holder": worker, "lease": lease, "facts": {"worker": str(worker)}}
     row = connection.execute(_START, {"job": job_id, "fence": attempt, **binds}).one_or_none()
     if row is None:
         raise LeaseLost(job_id, attempt)
@@ -120,7 +120,7 @@ def record_step(
     connection: Connection, job_id: UUID, *, attempt: int, name: str, result: Any
 ) -> Moved:
     """The step's JSON result is stored; IntegrityError when the step has one already."""
-    binds = {"facts": {"name": name}, "name": name, "result": result}
+    binds = {"facts": {"name": name}, "name": name, "returned": result}
     return _report(connection, job_id, attempt, (Move.STEP,), **binds)
 
 
@@ -128,7 +128,7 @@ def succeed(
     connection: Connection, job_id: UUID, *, attempt: int, result: Any, usage: Usage = UNKNOWN_USAGE
 ) -> Moved:
     """The job has succeeded, even when a cancel was asked for."""
-    binds = {"facts": {}, "result": result, "error": None, "outcome": Outcome.SUCCEEDED}
+    binds = {"facts": {}, "returned": result, "failure": None, "outcome": Outcome.SUCCEEDED}
     return _report(connection, job_id, attempt, (Move.SUCCEED,), **binds, **_usage(usage))
 
 
@@ -145,8 +145,7 @@ def retry_later(
 
     Here and in the other ends but `succeed`: after a cancel request the job is cancelled instead.
     """
-    facts = {"error": error.document()}
-    binds = {"facts": facts, "delay": delay, "outcome": Outcome.RETRIED, **facts, **_usage(usage)}
+    binds = {"delay": delay, **_failure(error, Outcome.RETRIED), **_usage(usage)}
     return _report(connection, job_id, attempt, (Move.RETRY_LATER, Move.CANCEL_RUNNING), **binds)
 
 
@@ -159,8 +158,7 @@ def fail(
     usage: Usage = UNKNOWN_USAGE,
 ) -> Moved:
     """One more failure is counted, and it was the last."""
-    facts = {"error": error.document()}
-    binds = {"facts": facts, "outcome": Outcome.FAILED, **facts, **_usage(usage)}
+    binds = {**_failure(error, Outcome.FAILED), **_usage(usage)}
     return _report(connection, job_id, attempt, (Move.FAIL, Move.CANCEL_RUNNING), **binds)
 
 
@@ -168,7 +166,7 @@ def cancel_running(
     connection: Connection, job_id: UUID, *, attempt: int, reason: str, usage: Usage = UNKNOWN_USAGE
 ) -> Moved:
     """The running job has ended as cancelled; the reason of the request, if any, stands."""
-    binds = {"facts": {"reason": reason}, "error": None, "outcome": Outcome.CANCELLED}
+    binds = {"facts": {"reason": reason}, "failure": None, "outcome": Outcome.CANCELLED}
     return _report(connection, job_id, attempt, (Move.CANCEL_RUNNING,), **binds, **_usage(usage))
 
 
@@ -183,7 +181,7 @@ def crash(
 ) -> Moved:
     """One more crash is counted; the job may start again at once, or the last one failed it."""
     error = Error(cause, "ProcessDied", detail).document()
-    binds = {"error": error, "outcome": Outcome.CRASHED, **_usage(usage)}
+    binds = {"failure": error, "outcome": Outcome.CRASHED, **_usage(usage)}
     try:
         facts = _crash(detail, cause)
         return _report(connection, job_id, attempt, (Move.CRASH,), facts=facts, **binds)
@@ -196,7 +194,7 @@ def interrupt(
     connection: Connection, job_id: UUID, *, attempt: int, reason: str, usage: Usage = UNKNOWN_USAGE
 ) -> Moved:
     """The job may start again at once; no budget is touched."""
-    binds = {"facts": {"reason": reason}, "error": None, "outcome": Outcome.INTERRUPTED}
+    binds = {"facts": {"reason": reason}, "failure": None, "outcome": Outcome.INTERRUPTED}
     moves = (Move.INTERRUPT, Move.CANCEL_RUNNING)
     return _report(connection, job_id, attempt, moves, **binds, **_usage(usage))
 
@@ -295,7 +293,7 @@ def _ended(moved: sa.CTE) -> sa.CTE:
 
 def _stored(moved: sa.CTE) -> sa.CTE:
     row = sa.select(
-        moved.c.id, bind("name", sa.Text), moved.c.attempt, moved.c.at, bind("result", JSONB)
+        moved.c.id, bind("name", sa.Text), moved.c.attempt, moved.c.at, bind("returned", JSONB)
     )
     columns = ["job_id", "name", "attempt", "at", "result"]
     return sa.insert(JobStep).from_select(columns, row).cte("stored")
@@ -380,6 +378,11 @@ def _sweep(
 ) -> list[Moved]:
     rows = connection.execute(statement, {"limit": limit, "facts": {}, **binds})
     return [Moved._make(row) for row in rows]
+
+
+def _failure(error: Error, outcome: Outcome) -> dict[str, Any]:
+    document = error.document()
+    return {"facts": {"error": document}, "failure": document, "outcome": outcome}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -28,6 +28,7 @@ MAX_CRASHES = 3  # the third one fails the job: one may be chance, three point a
 STATE = Enum(JobState, name="job_state", values_callable=lambda states: [s.value for s in states])
 _FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
 _TIME = DateTime(timezone=True)
+_JSON = JSONB(none_as_null=True)  # Python's None is SQL's NULL, never JSON's
 _NOW = {"server_default": func.clock_timestamp()}
 _ZERO = {"server_default": text("0")}
 _FALSE = {"server_default": text("false")}
@@ -118,11 +119,11 @@ class Job(SQLModel, table=True):
     state: JobState = Field(sa_type=STATE)  #: moved by `jobs.lifecycle` alone
     queue: str
     priority: int = Field(sa_type=SmallInteger)  #: 0 … 9, 9 first
-    args: dict[str, Any] = Field(sa_type=JSONB)  #: as the handler gets them, secrets included
-    redacted_args: dict[str, Any] | None = Field(sa_type=JSONB)  #: as reads show them; NULL: `args`
-    result: Any = Field(default=None, sa_type=JSONB, nullable=True)  #: set with `succeeded`
-    error: dict[str, Any] | None = Field(default=None, sa_type=JSONB)  #: of the newest failure
-    progress: dict[str, Any] | None = Field(default=None, sa_type=JSONB)  #: of the newest attempt
+    args: dict[str, Any] = Field(sa_type=_JSON)  #: as the handler gets them, secrets included
+    redacted_args: dict[str, Any] | None = Field(sa_type=_JSON)  #: as reads show them; NULL: `args`
+    result: Any = Field(default=None, sa_type=_JSON, nullable=True)  #: set with `succeeded`
+    error: dict[str, Any] | None = Field(default=None, sa_type=_JSON)  #: of the newest failure
+    progress: dict[str, Any] | None = Field(default=None, sa_type=_JSON)  #: of the newest attempt
     attempt: int = Field(
         default=0, sa_column_kwargs=_ZERO
     )  #: starts so far; never lowered: the fence
@@ -130,7 +131,7 @@ class Job(SQLModel, table=True):
     crashes: int = Field(default=0, sa_column_kwargs=_ZERO)  #: attempts whose process died
     max_attempts: int  #: this many failures end the job
     timeout_seconds: float | None  #: hard limit of one attempt
-    labels: dict[str, str] = Field(sa_type=JSONB, sa_column_kwargs=_EMPTY)
+    labels: dict[str, str] = Field(sa_type=_JSON, sa_column_kwargs=_EMPTY)
     seq: int  #: of its newest event; each move takes the next one
     cancel_requested: bool = Field(default=False, sa_column_kwargs=_FALSE)
     cancel_reason: str | None = None  #: what was said with the request
@@ -157,7 +158,7 @@ class JobEvent(SQLModel, table=True):
     type: str
     at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
     attempt: int
-    data: dict[str, Any] = Field(sa_type=JSONB)
+    data: dict[str, Any] = Field(sa_type=_JSON)
 
 
 class JobAttempt(SQLModel, table=True):
@@ -172,7 +173,7 @@ class JobAttempt(SQLModel, table=True):
     finished_at: datetime = Field(sa_type=_TIME)
     outcome: str  #: see jobs.attempts.Outcome
     cause: str | None = None
-    error: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    error: dict[str, Any] | None = Field(default=None, sa_type=_JSON)
     max_rss_bytes: int | None = Field(default=None, sa_type=BigInteger)
     cpu_seconds: float | None = None
 
@@ -186,7 +187,7 @@ class JobStep(SQLModel, table=True):
     name: str = Field(primary_key=True)
     attempt: int
     at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
-    result: Any = Field(sa_type=JSONB, nullable=True)
+    result: Any = Field(sa_type=_JSON, nullable=True)
 
 
 class IdempotencyKey(SQLModel, table=True):

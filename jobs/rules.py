@@ -18,6 +18,7 @@ class Rule(NamedTuple):
 
 
 def bind(name: str, type_: Any) -> sa.BindParameter[Any]:
+    """A parameter; never named like a column of `job`, which an UPDATE would then set."""
     return sa.bindparam(name, type_=type_)
 
 
@@ -25,7 +26,7 @@ NOW = sa.func.clock_timestamp()  # times are written and compared by this clock 
 FENCE = bind("fence", sa.Integer)
 JSON = JSONB(none_as_null=True)
 FACTS = bind("facts", JSONB)
-ERROR = bind("error", JSON)
+ERROR = bind("failure", JSON)
 _LEASE = NOW + bind("lease", sa.Interval)
 _HOLDER = col(Job.attempt) == FENCE
 WANTED = sa.not_(col(Job.cancel_requested))
@@ -63,7 +64,7 @@ RULES: dict[Move, Rule] = {
             "started_at": NOW,
             "rung_at": None,
             "progress": None,
-            "worker": bind("worker", sa.Uuid),
+            "worker": bind("holder", sa.Uuid),
             "lease_until": _LEASE,
         },
     ),
@@ -74,7 +75,9 @@ RULES: dict[Move, Rule] = {
         sa.and_(_PROJECT, WANTED),
         {"cancel_requested": True, "cancel_reason": bind("reason", sa.Text)},
     ),
-    Move.SUCCEED: Rule(_HOLDER, {"result": bind("result", JSON), "error": None, **_ENDED, **_FREE}),
+    Move.SUCCEED: Rule(
+        _HOLDER, {"result": bind("returned", JSON), "error": None, **_ENDED, **_FREE}
+    ),
     Move.RETRY_LATER: Rule(
         sa.and_(_HOLDER, WANTED), {"run_at": NOW + bind("delay", sa.Interval), **_FAILED}
     ),
