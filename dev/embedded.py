@@ -30,7 +30,7 @@ def wheel_folder(package: str) -> Path | None:
 class EmbeddedServer(ABC):
     """One server on 127.0.0.1. Usable as a context manager; may be started again after a stop.
 
-    The supervisor uses `prepare`, `command` and `is_ready` alone and starts the child itself.
+    The supervisor (dev/child.py) starts the child itself: `start` and `stop` are for tests.
     """
 
     name: str
@@ -59,15 +59,11 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether it answers a client now. Blocks for a second at most."""
+        """Whether it serves a client now. Blocks for two seconds at most."""
 
     def configuration(self) -> bytes | None:
         """What the server reads from its standard input, if it does."""
         return None
-
-    def settle(self) -> None:
-        """What a first client relies on is there. Called when the server is ready."""
-        return
 
     @property
     def working_folder(self) -> Path:
@@ -101,7 +97,6 @@ class EmbeddedServer(ABC):
                     raise
                 self.port = 0
             else:
-                self.settle()
                 return self
 
     def stop(self) -> None:

@@ -1,6 +1,7 @@
 """Which TCP ports are ours to take."""
 
 import socket
+from collections.abc import Collection
 
 from dev.errors import DevError
 
@@ -9,7 +10,7 @@ LOOPBACK = "127.0.0.1"
 
 def free_port(host: str = LOOPBACK) -> int:
     """A port that nobody listens on right now; the next moment it may be taken."""
-    with socket.create_server((host, 0)) as probe:
+    with socket.create_server((host, 0), family=_family(host)) as probe:
         port: int = probe.getsockname()[1]
         return port
 
@@ -17,7 +18,7 @@ def free_port(host: str = LOOPBACK) -> int:
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could bind to the port; connections that linger there do not count."""
     try:
-        with socket.create_server((host, port)):
+        with socket.create_server((host, port), family=_family(host)):
             return True
     except OSError:
         return False
@@ -32,15 +33,25 @@ def is_open(port: int, host: str = LOOPBACK, timeout: float = 1) -> bool:
         return False
 
 
-def choose_port(explicit: str | None, default: int, variable: str, host: str = LOOPBACK) -> int:
+def choose_port(
+    explicit: str | None,
+    default: int,
+    variable: str,
+    host: str = LOOPBACK,
+    taken: Collection[int] = (),
+) -> int:
     """The explicit port; else the default one, or a free one where that is taken.
 
     Raises DevError when the explicit one is no port or is taken: whoever names a port relies on it.
     """
     if not explicit:
-        return default if is_free(default, host) else free_port(host)
+        return default if default not in taken and is_free(default, host) else free_port(host)
     if not explicit.isascii() or not explicit.isdigit() or not 0 < int(explicit) < 2**16:
         raise DevError(f"{variable}={explicit} is no port: give a number from 1 to 65535")
-    if not is_free(int(explicit), host):
+    if int(explicit) in taken or not is_free(int(explicit), host):
         raise DevError(f"{variable}={explicit} is taken: another program listens on {host} there")
     return int(explicit)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

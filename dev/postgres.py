@@ -131,20 +131,17 @@ class EmbeddedPostgres(EmbeddedServer):
         ]
 
     def is_ready(self) -> bool:
+        """It answers, and the database `lading` exists."""
         try:
-            with psycopg.connect(self.url_of("postgres"), connect_timeout=1):
-                return True
+            with psycopg.connect(
+                self.url_of("postgres"), connect_timeout=2, autocommit=True
+            ) as connection:
+                _ensure_database(connection)
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise DevError(f"{self.folder} was made with another password") from error
             return False
-
-    def settle(self) -> None:
-        """The database `lading` exists."""
-        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
-            query = "SELECT 1 FROM pg_database WHERE datname = %s"
-            if not connection.execute(query, [OWNER]).fetchone():
-                connection.execute(f"CREATE DATABASE {OWNER}")
+        return True
 
     def _make_home(self) -> Path:
         """Where the data directory shall lie: with us, unless the account cannot go there."""
@@ -244,6 +241,12 @@ def temporary_postgres(password: str | None = None) -> Iterator[EmbeddedPostgres
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ensure_database(connection: psycopg.Connection) -> None:
+    query = "SELECT 1 FROM pg_database WHERE datname = %s"
+    if not connection.execute(query, [OWNER]).fetchone():
+        connection.execute(f"CREATE DATABASE {OWNER}")
 
 
 def _refuse_nameless_user() -> None:
