@@ -119,14 +119,20 @@ def as_json(args: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(args, BaseModel):
         return dict(args)
     plain = args.model_dump(mode="python", by_alias=True, exclude_unset=True)
-    revealed: dict[str, Any] = to_jsonable_python(plain, fallback=_reveal, by_alias=True)
+    revealed: dict[str, Any] = to_jsonable_python(_revealed(plain), by_alias=True)
     return revealed
 
 
-def _reveal(value: Any) -> Any:
-    if isinstance(value, SecretStr | SecretBytes):
-        return to_jsonable_python(value.get_secret_value())
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+def _revealed(value: Any) -> Any:
+    match value:
+        case SecretStr() | SecretBytes():
+            return value.get_secret_value()
+        case dict():
+            return {key: _revealed(each) for key, each in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_revealed(each) for each in value]
+        case _:
+            return value
 
 
 def _json(document: Any, pointer: str) -> str:

@@ -1,4 +1,4 @@
-"""Generated from the table of moves: the allowed ones write one event, all others change nothing."""
+"""Generated from the table of moves: an allowed one writes one event, others change nothing."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -101,8 +101,8 @@ def test_one_of_eight_racing_claims_wins(engine: Engine) -> None:
 
 
 def test_a_claim_brings_what_the_handler_needs(connection: Connection) -> None:
-    columns = {"args": {"value": 1}, "labels": {"a": "b"}, "timeout_seconds": 1.5, "failures": 1}
-    job_id = make_job(connection, attempt=1, **columns)
+    columns: dict[str, Any] = {"args": {"value": 1}, "labels": {"a": "b"}, "failures": 1}
+    job_id = make_job(connection, attempt=1, timeout_seconds=1.5, **columns)
     claim = lifecycle.start(connection, job_id, attempt=2, worker=WORKER, lease=LEASE)
     assert claim.args == {"value": 1}
     assert (claim.kind, claim.labels, claim.timeout_seconds) == ("test.echo", {"a": "b"}, 1.5)
