@@ -84,6 +84,7 @@ def create_database(server: EmbeddedPostgres, name: str, template: str = "templa
 
 
 def migrate(database_url: str, target: str = "head", command: str = "upgrade") -> None:
+    """`alembic upgrade head`, or another command; `check` takes no target."""
     env = {**os.environ, "LADING_DATABASE_URL": database_url, "LADING_BROKER_URL": "redis://none"}
-    alembic = [sys.executable, "-m", "alembic", command, target]
+    alembic = [sys.executable, "-m", "alembic", command, *([target] if command != "check" else [])]
     subprocess.run(alembic, cwd=ROOT, env=env, check=True)
