@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from dev.errors import DevError
-from dev.processes import child_options
 from dev.programs import Program
+from dev.spawning import child_options
 from dev.terminal import last_lines
 
 DEATHS = 5  # of one child …

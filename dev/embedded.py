@@ -1,6 +1,6 @@
 """A server of our own as a foreground child: prepared, started, ready, stopped.
 
-The child dies with its owner (dev/processes.py); what it has stored stays in its folder.
+The child dies with its owner (dev/spawning.py); what it has stored stays in its folder.
 """
 
 import signal
@@ -13,7 +13,7 @@ from typing import Self
 
 from dev.errors import DevError
 from dev.ports import LOOPBACK, free_port
-from dev.processes import Account, child_options
+from dev.spawning import Account, child_options
 
 READY_WITHIN = 30.0  # seconds; recovery of a large log takes longer than the usual 0.1
 STOPPED_WITHIN = 10.0  # seconds, then it is killed

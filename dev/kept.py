@@ -31,7 +31,9 @@ class DataDirectory:
         Raises DevError where another supervisor has it. One that was killed has left it to its
         watchdog, which is waited for.
         """
-        self.logs.mkdir(parents=True, exist_ok=True)
+        # Root's PostgreSQL runs as another account, which must get through to its own folder.
+        self.path.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + _PREVIOUS_ENDS_WITHIN
         while True:

@@ -23,7 +23,7 @@ import psycopg
 from dev.embedded import STOPPED_WITHIN, EmbeddedServer, wheel_folder
 from dev.errors import DevError
 from dev.ports import LOOPBACK
-from dev.processes import Account, as_account, unprivileged_account
+from dev.spawning import Account, as_account, unprivileged_account
 
 OWNER = "lading"  #: the database user, and the database
 OLDEST = 15  # major version; the statements in jobs/ need it

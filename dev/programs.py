@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dev.embedded import EmbeddedServer
-from dev.processes import Account
+from dev.spawning import Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ round, so that a worker can still write down what it leaves unfinished.
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 from dev.child import Child, GaveUp
 from dev.kept import DataDirectory
 from dev.options import Options
-from dev.processes import child_options
 from dev.programs import Program
 from dev.record import Record
 from dev.reload import Sources
+from dev.spawning import child_options
 from dev.table import PIDS, ROOT, SOFT_SHUTDOWN, Plan
 from dev.terminal import Tail, Terminal
 from dev.watchdog import Watchdog
@@ -100,7 +99,7 @@ class Supervisor:
         await self._migrate()
         self._terminal.say("Starting the API, the workers, the dispatcher, Flower and mail …")
         late = [self._keep(each) for each in self._plan.applications if each.reloads]
-        find_key = asyncio.to_thread(self._directory.api_key, self._plan.environment)
+        find_key = asyncio.to_thread(self._plan.find_key)
         key, _ = await asyncio.gather(find_key, _all_ready([*early, *late]))
         self._key = key
         self._record().write(self._directory.record)
@@ -119,7 +118,7 @@ class Supervisor:
         servers = {program.name for program in self._plan.servers}
         await self._stop_children(self._children.keys() - servers, APPLICATIONS_WITHIN)
         await self._stop_children(servers & self._children.keys(), SERVERS_WITHIN)
-        self._terminal.say("Stopped. Nothing is lost; `make dev` goes on from here.")
+        self._terminal.say("Stopped; the next `make dev` goes on from here.")
 
     def _keep(self, program: Program) -> Child:
         """A child that is started now, and again when it dies."""
@@ -163,12 +162,11 @@ class Supervisor:
         )
 
     async def _migrate(self) -> None:
-        """The database has the newest tables; GaveUp with Alembic's words if not."""
+        """The database has the newest tables; GaveUp with the migration's words if not."""
         log = self._directory.log("migrate")
         with log.open("ab") as file:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini")),
-                *("upgrade", "head"),
+                *self._plan.migration,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -177,7 +175,7 @@ class Supervisor:
             )
         try:
             if await process.wait():
-                raise GaveUp("alembic upgrade head", "has failed", log)
+                raise GaveUp("The migration", "has failed", log)
         finally:
             if process.returncode is None:
                 process.kill()

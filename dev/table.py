@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -31,7 +31,9 @@ class Plan:
 
     servers: list[Program]  #: those that are ours
     applications: list[Program]
-    environment: Mapping[str, str]  #: on top of the supervisor's own, for every application
+    migration: Sequence[str]  #: the command between the two
+    environment: Mapping[str, str]  #: of the migration, on top of the supervisor's own
+    find_key: Callable[[], str]  #: an API key that the database knows; asked after the migration
     database_url: str
     broker_url: str
     flower_auth: str
@@ -68,7 +70,9 @@ def make_plan(options: Options, directory: DataDirectory, outer: Mapping[str, st
             _flower(options, environment | {"FLOWER_BASIC_AUTH": flower_auth}),
             _mail(options, environment),
         ],
+        [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", "head"],
         environment,
+        partial(directory.api_key, environment),
         database_url,
         broker_url,
         flower_auth,
