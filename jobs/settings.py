@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     )
     smtp_username: str | None = Field(default=None, description="Login at the mail server")
     smtp_password: SecretStr | None = Field(default=None, description="And its password")
+    templates_dir: Path | None = Field(
+        default=None, description="Mail templates of your own, a folder each, beside `welcome`"
+    )
     http_allow_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
         default=(),
         description="Private networks that http.request may reach, comma-separated CIDRs",
