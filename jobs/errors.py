@@ -88,3 +88,10 @@ class DatabaseUnavailable(JobsError):
 
     def __init__(self) -> None:
         super().__init__("the database does not answer")
+
+
+class BrokerUnavailable(JobsError):
+    """The broker does not answer. What was sent may or may not have arrived."""
+
+    def __init__(self) -> None:
+        super().__init__("the broker does not answer")

@@ -1,0 +1,231 @@
+"""The broker: Celery's settings as far as publisher and worker share them, and doorbells.
+
+Redis or Valkey carries doorbells and nothing else: which attempts may be made, never what a job is
+about. A bell may be lost or come twice; claims are guarded, and the dispatcher rings again. Beside
+`worker/` this is the only module that knows Celery.
+"""
+
+import json
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import redis
+from celery import Celery
+from kombu import Connection, Producer
+from kombu.exceptions import KombuError
+
+from jobs.errors import BrokerUnavailable
+from jobs.settings import Settings
+
+DEFAULT_QUEUE = "default"
+PRIORITIES = tuple(range(10))  # a list of its own for each; kombu's four would mix neighbours
+FIRST_PRIORITY = 9  # ours, which Redis calls 0
+SEPARATOR = "\x06\x16"  # kombu's, between a queue's name and the priority in a list's key
+SOCKET_TIMEOUT = 5.0  # seconds; kombu's own is for ever, and a paused Redis would hold everybody
+CONNECT_TIMEOUT = 2.0  # seconds
+HEALTH_CHECK = 10  # seconds: a half-open connection is noticed after two of them
+BATCH = 500  # bells a pipeline: half a MiB, a few milliseconds of Redis
+# The worker ends an overrun by itself, with its cause; Celery's hard limit, which counts from the
+# bell's arrival in a process and thus includes the claim, is for the one that hears nothing.
+KILL_MARGIN = 2  # seconds
+EPOCH_KEY = "lading:epoch"
+
+
+class Bell(NamedTuple):
+    """Says that these attempts may be made: `attempts` are (job id, number of the attempt)."""
+
+    queue: str
+    kind: str
+    attempts: tuple[tuple[UUID, int], ...]
+    priority: int  #: 0 … 9, 9 first
+    timeout_seconds: float | None  #: hard limit of each attempt
+
+
+class Life(NamedTuple):
+    """Which life of the broker this is: its process, and the mark that we left in its memory."""
+
+    run_id: str
+    epoch: UUID | None
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """The Celery settings that whoever rings and whoever hears must agree on."""
+    return {
+        "broker_url": settings.broker_url.get_secret_value(),
+        "broker_transport_options": transport_options(),
+        "broker_connection_timeout": CONNECT_TIMEOUT,
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a worker outlives any absence of the broker
+        "broker_channel_error_retry": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_protocol": 2,
+        "task_default_queue": DEFAULT_QUEUE,
+        "task_ignore_result": True,  # PostgreSQL is the only source of status
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def transport_options() -> dict[str, Any]:
+    """What kombu's Redis transport is told."""
+    return {
+        # No list of unacknowledged messages: it costs two round trips a message, brings bells
+        # back after an hour, and ends workers when Redis dies (kombu, virtual.QoS does neither).
+        "ack_emulation": False,
+        "priority_steps": list(PRIORITIES),
+        "sep": SEPARATOR,
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": HEALTH_CHECK,
+    }
+
+
+def task_id(job_id: UUID, attempt: int) -> str:
+    """What an attempt is called in Celery and Flower."""
+    return f"{job_id}:{attempt}"
+
+
+def read_task_id(task: str) -> tuple[UUID, int]:
+    """The attempt that a task id names; ValueError when it names none."""
+    job_id, _, attempt = task.rpartition(":")
+    return UUID(job_id), int(attempt)
+
+
+def read_attempts(args: Sequence[Any]) -> tuple[tuple[UUID, int], ...]:
+    """The attempts that a bell's task arguments name."""
+    return tuple((UUID(job_id), int(attempt)) for job_id, attempt in args[0])
+
+
+class Broker:
+    """A thread's way to the broker. It connects when needed, and again after a failure.
+
+    Every method raises BrokerUnavailable when the broker does not answer as it should.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.broker_url.get_secret_value()
+        self._app = Celery("lading", set_as_current=False)
+        self._app.conf.update(configuration(settings))
+        self._connection = Connection(url, transport_options=transport_options())
+        self._producer: Producer | None = None
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_timeout=SOCKET_TIMEOUT,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            health_check_interval=HEALTH_CHECK,
+        )
+        self._origin = f"dispatcher@{socket.gethostname()}"
+
+    def ring(self, bells: Iterable[Bell]) -> None:
+        """The bells hang in their queues, in this order where priorities are equal.
+
+        After BrokerUnavailable nobody knows which of them do.
+        """
+        with _translated():
+            producer = self._connected()
+            with producer.batch(max_size=BATCH):  # type: ignore[attr-defined] # new in kombu 5.7
+                for bell in bells:
+                    self._publish(producer, bell)
+
+    def queue_length(self, queue: str) -> int:
+        """How many bells of all priorities hang in the queue."""
+        with _translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in _lists(queue):
+                pipeline.llen(key)
+            return sum(pipeline.execute())
+
+    def purge(self, queues: Iterable[str]) -> None:
+        """No bell hangs in these queues."""
+        keys = [key for queue in queues for key in _lists(queue)]
+        with _translated():
+            if keys:
+                self._redis.delete(*keys)
+
+    def life(self) -> Life:
+        """A restart changes the run id, a wipe takes the epoch away."""
+        with _translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.info("server").get(EPOCH_KEY)
+            info, epoch = pipeline.execute()
+            return Life(info["run_id"], None if epoch is None else UUID(epoch.decode()))
+
+    def begin_epoch(self, epoch: UUID) -> None:
+        """The broker's memory carries this mark from now on."""
+        with _translated():
+            self._redis.set(EPOCH_KEY, str(epoch))
+
+    def is_alive(self) -> bool:
+        """Whether it answers now."""
+        try:
+            with _translated():
+                return bool(self._redis.ping())
+        except BrokerUnavailable:
+            return False
+
+    def close(self) -> None:
+        """Its connections are closed."""
+        self._redis.close()
+        self._connection.release()
+
+    def _connected(self) -> Producer:
+        if self._producer is None:
+            self._redis.ping()  # fails at once, where kombu would try again after two seconds
+            channel = self._connection.channel()
+            self._producer = Producer(channel, auto_declare=False)
+        return self._producer
+
+    def _publish(self, producer: Producer, bell: Bell) -> None:
+        headers, properties, body, _ = self._app.amqp.as_task_v2(
+            task_id(*bell.attempts[0]),
+            bell.kind,
+            args=([[str(job_id), attempt] for job_id, attempt in bell.attempts],),
+            time_limit=_time_limit(bell),
+            argsrepr=_shown(bell),
+            kwargsrepr="{}",
+            origin=self._origin,
+            ignore_result=True,
+        )
+        producer.publish(
+            json.dumps(body),  # kombu's own serializer takes 10 µs more
+            content_type="application/json",
+            content_encoding="utf-8",
+            exchange="",  # straight into the queue: needs no binding that a wipe could take away
+            routing_key=bell.queue,
+            headers=headers,
+            priority=FIRST_PRIORITY - bell.priority,
+            **properties,
+        )
+
+
+def _time_limit(bell: Bell) -> int | None:
+    """Celery's hard limit: the attempts are made one after the other."""
+    if bell.timeout_seconds is None:
+        return None
+    return ceil(bell.timeout_seconds * len(bell.attempts) + KILL_MARGIN)
+
+
+def _shown(bell: Bell) -> str:
+    """The arguments as Flower shows them; the task id says the rest."""
+    count = len(bell.attempts)
+    return f"({count} attempt{'s' if count > 1 else ''})"
+
+
+def _lists(queue: str) -> list[str]:
+    return [f"{queue}{SEPARATOR}{step}" if step else queue for step in PRIORITIES]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Inside, whatever keeps the broker from answering is raised as BrokerUnavailable."""
+    try:
+        yield
+    except (redis.RedisError, KombuError, OSError) as error:
+        raise BrokerUnavailable from error
