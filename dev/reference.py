@@ -27,6 +27,9 @@ FLOWER_PASSWORD=change-me
 LADING_PORT=8000
 LADING_FLOWER_PORT=5555
 LADING_FLOWER_URL=http://127.0.0.1:5555
+# Kinds of your own: a folder, and the modules in it, comma-separated.
+LADING_KINDS_DIR=./examples/kinds
+LADING_KINDS=greetings
 # Attempts at a time, of each pool:
 LADING_WORKER_CONCURRENCY=2
 LADING_WORKER_IO_CONCURRENCY=100
