@@ -1,0 +1,94 @@
+"""Keys at rest: hashes, scopes, and when each was last used. Nothing here commits."""
+
+import hmac
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlmodel import col
+
+from jobs.errors import KeyMissing
+from jobs.keys.text import KeyText, make_key
+from jobs.models import ApiKey
+
+LAST_USED_STEP = timedelta(minutes=1)  # finer would be a write for every request
+
+
+class Scope(StrEnum):
+    """What a key lets its holder do."""
+
+    JOBS_READ = "jobs:read"  #: read jobs, files, kinds, queues and workers; follow streams
+    JOBS_WRITE = "jobs:write"  #: submit, cancel, retry, delete; upload and delete files
+    KEYS_MANAGE = "keys:manage"  #: list, make and delete keys
+    METRICS_READ = "metrics:read"  #: read /metrics
+
+
+class KeyView(NamedTuple):
+    """A key as readers see it."""
+
+    id: str
+    project_id: str
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+_SHOWN = [col(getattr(ApiKey, name)) for name in KeyView._fields]
+
+
+def create_key(
+    connection: Connection, project_id: str, name: str, scopes: Collection[Scope] = tuple(Scope)
+) -> tuple[KeyView, str]:
+    """The project has one more key; its text is in no other place than the answer."""
+    key = make_key()
+    row = {
+        "id": key.id,
+        "project_id": project_id,
+        "name": name,
+        "secret_hash": key.hash,
+        "scopes": sorted(str(scope) for scope in scopes),
+    }
+    made = connection.execute(sa.insert(ApiKey).values(row).returning(*_SHOWN)).one()
+    return KeyView._make(made), key.text
+
+
+def find_key(connection: Connection, key: KeyText) -> KeyView | None:
+    """The key, where there is one of that id and that secret."""
+    statement = sa.select(*_SHOWN, col(ApiKey.secret_hash)).where(col(ApiKey.id) == key.id)
+    row = connection.execute(statement).one_or_none()
+    if row is None or not hmac.compare_digest(row.secret_hash, key.hash):
+        return None
+    return KeyView._make(row[:-1])
+
+
+def list_keys(connection: Connection, project_id: str) -> list[KeyView]:
+    """The project's keys, newest first."""
+    statement = (
+        sa.select(*_SHOWN)
+        .where(col(ApiKey.project_id) == project_id)
+        .order_by(col(ApiKey.created_at).desc(), col(ApiKey.id))
+    )
+    return [KeyView._make(row) for row in connection.execute(statement)]
+
+
+def delete_key(connection: Connection, project_id: str, key_id: str) -> None:
+    """The key opens nothing any more. KeyMissing."""
+    statement = sa.delete(ApiKey).where(
+        col(ApiKey.project_id) == project_id, col(ApiKey.id) == key_id
+    )
+    if not connection.execute(statement).rowcount:
+        raise KeyMissing(key_id)
+
+
+def touch_key(connection: Connection, key_id: str) -> None:
+    """The key shows that it was used within the last minute."""
+    now = sa.func.clock_timestamp()
+    used = col(ApiKey.last_used_at)
+    stale = sa.or_(used.is_(None), used < now - LAST_USED_STEP)
+    connection.execute(
+        sa.update(ApiKey).where(col(ApiKey.id) == key_id, stale).values(last_used_at=now)
+    )
