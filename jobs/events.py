@@ -1,0 +1,112 @@
+"""The event log as its readers take it: in the order of `seq`, without gaps.
+
+A job's row and its events come from one statement, so they fit together: whether a final event is
+the last one is told by the row, for a manual retry may have gone on after it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import JSONB
+
+from jobs.errors import JobNotFound
+from jobs.states import FINAL, Move
+from jobs.views import EventView
+
+ENDINGS = frozenset(move.event for move in Move if move.target in FINAL)  #: types of final events
+
+
+class History(NamedTuple):
+    """Some of a job's events, and how far they go."""
+
+    seq: int  #: of the job's newest event, among these or not
+    is_final: bool  #: the newest event ended the job
+    events: list[EventView]
+
+
+class News(NamedTuple):
+    """What has happened to many jobs."""
+
+    histories: dict[UUID, History]  #: of the jobs that have gone on
+    gone: set[UUID]  #: jobs that were deleted
+    is_whole: bool  #: False: the limit was reached, so that jobs may be missing or cut short
+
+
+def list_events(
+    connection: Connection, project_id: str, job_id: UUID, after: int, limit: int
+) -> list[EventView]:
+    """The project's job's next `limit` events after that `seq`. JobNotFound."""
+    return read_history(connection, project_id, job_id, after, limit).events
+
+
+def read_history(
+    connection: Connection, project_id: str, job_id: UUID, after: int, limit: int
+) -> History:
+    """The next `limit` events after that `seq`, and how far the history goes. JobNotFound."""
+    binds = {"project": project_id, "ids": [job_id], "afters": [after], "limit": limit}
+    with _planned_anew(connection):
+        rows = [*connection.execute(_HISTORY, binds)]
+    if not rows:
+        raise JobNotFound(job_id)
+    return History(rows[0].newest, rows[0].is_final, [*_events(rows)])
+
+
+def read_news(connection: Connection, afters: Mapping[UUID, int], limit: int) -> News:
+    """Each job's events after the `seq` that stands beside it: at most `limit` events in all.
+
+    One statement, whatever the number of jobs; it finds each by its key.
+    """
+    binds = {"ids": [*afters], "afters": [*afters.values()], "limit": limit}
+    with _planned_anew(connection):
+        rows = [*connection.execute(_NEWS, binds)]
+    histories: dict[UUID, History] = {}
+    for row in rows:
+        if row.newest is not None:
+            known = histories.setdefault(row.job_id, History(row.newest, row.is_final, []))
+            known.events.extend(_events([row]))
+    gone = {row.job_id for row in rows if row.newest is None}
+    return News(histories, gone, is_whole=len(rows) < limit)
+
+
+_SELECT = """
+SELECT wanted.id AS job_id, job.seq AS newest, job.finished_at IS NOT NULL AS is_final,
+       event.seq, event.type, event.at, event.attempt, event.data
+FROM unnest(CAST(:ids AS uuid[]), CAST(:afters AS bigint[])) AS wanted (id, after)
+LEFT JOIN job ON job.id = wanted.id
+LEFT JOIN LATERAL (
+    SELECT seq, type, at, attempt, data FROM job_event
+    WHERE job_event.job_id = job.id AND job_event.seq > wanted.after
+    ORDER BY seq LIMIT :limit
+) AS event ON true
+"""
+_TYPES = {"data": JSONB}
+_HISTORY = sa.text(f"{_SELECT} WHERE job.project_id = :project").columns(**_TYPES)
+_NEWS = sa.text(f"{_SELECT} WHERE job.id IS NULL OR job.seq > wanted.after LIMIT :limit").columns(
+    **_TYPES
+)
+
+
+def _events(rows: Sequence[sa.Row[Any]]) -> Iterator[EventView]:
+    for row in rows:
+        if row.seq is not None:
+            yield EventView(row.job_id, row.seq, row.type, row.at, row.attempt, row.data)
+
+
+@contextmanager
+def _planned_anew(connection: Connection) -> Iterator[None]:
+    """Inside, statements are not prepared.
+
+    A plan that was kept from when the tables were small would read them whole for each job.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    kept, driver.prepare_threshold = driver.prepare_threshold, None
+    try:
+        yield
+    finally:
+        driver.prepare_threshold = kept
