@@ -20,7 +20,7 @@ from sqlmodel import col
 from jobs.attempts import UNKNOWN_USAGE, Cause, Error, Outcome, Usage
 from jobs.errors import InvalidTransition, JobNotFound, LeaseLost
 from jobs.models import STATE, Job, JobAttempt, JobEvent, JobStep
-from jobs.rules import ERROR, FACTS, LEFT, NOW, RULES, WANTED, bind
+from jobs.rules import DUE, ERROR, FACTS, LEFT, NOW, RULES, WANTED, bind
 from jobs.states import FINAL, JobState, Move
 
 
@@ -311,7 +311,7 @@ def _overdue(move: Move, *conditions: sa.ColumnExpressionArgument[bool]) -> sa.C
 
 
 _EXPIRED = sa.and_(
-    col(Job.expires_at) <= NOW, col(Job.attempt) == 0, col(Job.finished_at).is_(None)
+    col(Job.expires_at) <= DUE, col(Job.attempt) == 0, col(Job.finished_at).is_(None)
 )
 _LEASE_OUT = sa.and_(
     col(Job.lease_until) < NOW,
@@ -324,7 +324,7 @@ _SINGLE: dict[Move, sa.Select[Any]] = {
 }
 _START = _statement(Move.START, _ONE, more=_CLAIMED)
 _RELEASE_DUE = _statement(
-    Move.RELEASE, _overdue(Move.RELEASE, _TIMED, col(Job.run_at) <= NOW), sa.true()
+    Move.RELEASE, _overdue(Move.RELEASE, _TIMED, col(Job.run_at) <= DUE), sa.true()
 )
 _EXPIRE_DUE = _statement(Move.EXPIRE, _overdue(Move.EXPIRE, _EXPIRED), sa.true())
 _RESCUE = {

@@ -84,6 +84,8 @@ class Job(SQLModel, table=True):
         Index(
             "job_to_ring",
             "queue",
+            "project_id",
+            "kind",
             text("priority DESC"),
             "queued_at",
             "id",

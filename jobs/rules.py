@@ -23,6 +23,7 @@ def bind(name: str, type_: Any) -> sa.BindParameter[Any]:
 
 
 NOW = sa.func.clock_timestamp()  # times are written and compared by this clock alone
+DUE = sa.func.statement_timestamp()  # the same, standing still: an index can be searched by it
 FENCE = bind("fence", sa.Integer)
 JSON = JSONB(none_as_null=True)
 FACTS = bind("facts", JSONB)

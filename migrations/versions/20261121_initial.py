@@ -124,7 +124,7 @@ def upgrade() -> None:
     op.create_index('job_rung', 'job', ['queue', 'rung_at'], unique=False, postgresql_where=sa.text("state = 'queued' AND rung_at IS NOT NULL"))
     op.create_index('job_running', 'job', ['queue'], unique=False, postgresql_where=sa.text("state = 'running'"))
     op.create_index('job_to_expire', 'job', ['expires_at'], unique=False, postgresql_where=sa.text('expires_at IS NOT NULL AND finished_at IS NULL'))
-    op.create_index('job_to_ring', 'job', ['queue', sa.literal_column('priority DESC'), 'queued_at', 'id'], unique=False, postgresql_where=sa.text("state = 'queued' AND rung_at IS NULL"))
+    op.create_index('job_to_ring', 'job', ['queue', 'project_id', 'kind', sa.literal_column('priority DESC'), 'queued_at', 'id'], unique=False, postgresql_where=sa.text("state = 'queued' AND rung_at IS NULL"))
     op.create_index('job_unsuccessful', 'job', ['project_id', 'state', 'id'], unique=False, postgresql_where=sa.text("state IN ('failed', 'cancelled')"))
     op.create_table('queue',
     sa.Column('project_id', sa.String(), nullable=False),
