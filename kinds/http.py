@@ -73,13 +73,14 @@ class HttpRequestArgs(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        hide_input_in_errors=True,  # it may be a secret
         serialize_by_alias=True,
         json_schema_extra={
             "examples": [
                 {
                     "method": "POST",
                     "url": "https://api.example.com/v1/orders",
-                    "headers": {"Authorization": "Bearer …"},
+                    "headers": {"Authorization": "Bearer <token>"},
                     "json": {"item": "tea", "count": 2},
                 }
             ]

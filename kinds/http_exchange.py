@@ -84,7 +84,7 @@ async def _follow(client: httpx2.AsyncClient, request: httpx2.Request, place: st
         response = await client.send(request, stream=True)
         try:
             following = response.next_request
-            if following is None or not _same_host(request.url, following.url):
+            if following is None or not same_host(request.url, following.url):
                 return await _answer(response, place)
         finally:
             await response.aclose()
@@ -92,7 +92,7 @@ async def _follow(client: httpx2.AsyncClient, request: httpx2.Request, place: st
     raise Fail(f"{place}: more than {REDIRECTS} redirects")
 
 
-def _same_host(here: httpx2.URL, there: httpx2.URL) -> bool:
+def same_host(here: httpx2.URL, there: httpx2.URL) -> bool:
     """Whether a redirect stays with the same server, or goes to its https side."""
     upgrade = (here.scheme, here.port, there.scheme, there.port) == ("http", None, "https", None)
     return here.host == there.host and (here.origin == there.origin or upgrade)
