@@ -1,0 +1,99 @@
+"""`python -m worker.dispatcher`: runs until SIGTERM or SIGINT, exit 1 when a service has died."""
+
+import logging
+import signal
+import sys
+import time
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from sqlalchemy import Engine, event
+
+from jobs import database
+from jobs.broker import Broker
+from jobs.hints import Hints
+from jobs.settings import Settings, load_settings
+from worker.dispatcher.dispatch import Dispatch
+from worker.dispatcher.epoch import EpochWatch
+from worker.dispatcher.loop import ENDED, Loop
+from worker.dispatcher.presence import Presence
+from worker.dispatcher.release import Release
+from worker.dispatcher.rescue import Rescue
+from worker.dispatcher.ring_again import RingAgain
+from worker.dispatcher.wake import Wake
+
+END_WITHIN = 0.8  # seconds; a turn takes milliseconds, unless a server is frozen
+SERVICES = 6  # of the process, each with its connection
+
+_log = logging.getLogger(__name__)
+
+
+def main(settings: Settings) -> int:
+    """The exit code, when it was asked to end or one of its threads has."""
+    awaited = {signal.SIGTERM, signal.SIGINT, ENDED}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)  # in every thread to come, too
+    loops, wake = make_services(settings)
+    for loop in loops:
+        loop.start()
+    wake.start()
+    _log.info("ready")
+    received = signal.sigwait(awaited)
+    is_asked = received != ENDED
+    _log.info("ending" if is_asked else "ending, for a service has died")
+    wake.stop()
+    stop(loops)
+    return 0 if is_asked else 1
+
+
+def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
+    """The services, not yet started. Each has a broker of its own where it needs one."""
+    broker_url = settings.broker_url.get_secret_value()
+    hints = Hints(broker_url)
+    transactional = make_engine(settings)
+    single = database.autocommit(transactional)
+    lease = settings.lease
+    dispatch = Loop("dispatch", Dispatch(Broker(settings), lease), transactional)
+    release = Loop("release", Release(hints, dispatch.nudge), single)
+    loops = [
+        dispatch,
+        release,
+        Loop("rescue", Rescue(lease, hints, dispatch.nudge), single),
+        Loop("ring again", RingAgain(Broker(settings), lease, dispatch.nudge), single),
+        Loop("epoch", EpochWatch(Broker(settings), dispatch.nudge), transactional),
+        Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
+    ]
+    return loops, Wake(broker_url, [dispatch.nudge, release.nudge])
+
+
+def make_engine(settings: Settings) -> Engine:
+    """An engine whose plans go by the indexes that are there for them.
+
+    A plan that PostgreSQL prepares while a table is young and small reads all of it, and stays
+    when it has grown to a million rows, until the next ANALYZE.
+    """
+    engine = database.make_engine(settings, name="dispatcher", size=SERVICES)
+
+    @event.listens_for(engine, "connect")
+    def prefer_indexes(connection: psycopg.Connection[Any], _record: object) -> None:
+        for setting in ("enable_seqscan", "enable_bitmapscan", "jit"):
+            connection.execute(f"SET {setting} = off")
+        connection.commit()
+
+    return engine
+
+
+def stop(loops: list[Loop]) -> None:
+    """They have ended, but for those that a frozen server keeps waiting."""
+    end = time.monotonic() + END_WITHIN
+    for loop in loops:
+        loop.stop()
+    for loop in loops:
+        loop.join(max(0.0, end - time.monotonic()))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(threadName)s: %(message)s"
+    )
+    sys.exit(main(load_settings()))

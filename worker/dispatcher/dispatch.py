@@ -1,0 +1,79 @@
+"""Rings: marks what is next in a transaction, and hangs the bells after its commit."""
+
+import logging
+import time
+from collections import defaultdict
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from jobs import dispatch
+from jobs.broker import Bell, Broker
+from jobs.errors import BrokerUnavailable
+from worker.dispatcher.loop import Rest
+from worker.dispatcher.pace import Pace
+
+IDLE = 1.0  # seconds between looks that nobody asked for
+BUSY = 0.1  # seconds, while there is a backlog or bells are being rung
+RECENT = 1.0  # seconds: a queue that has just been rung in is likely to be again
+BROKER_PAUSE = 0.5  # seconds between questions to a broker that did not answer
+# A burst of hints is met with few looks: 0.1 ms a bell of the last second, up to 50 ms. So a
+# lone job is rung for at once, and at 500 jobs a second a look serves 25 of them.
+GAP_PER_BELL = 0.0001  # seconds
+LONGEST_GAP = 0.05  # seconds
+
+_log = logging.getLogger(__name__)
+
+
+class Dispatch:
+    """Keeps every queue's window full, as long as the broker answers."""
+
+    def __init__(self, broker: Broker, lease: timedelta) -> None:
+        self._broker, self._lease = broker, lease
+        self._paces: defaultdict[str, Pace] = defaultdict(Pace)
+        self._rung = Pace()
+        self._rang_at = -RECENT
+        self._is_silent = False
+
+    def turn(self, connection: Connection) -> Rest:
+        if self._is_silent and not self._broker.is_alive():
+            return Rest(BROKER_PAUSE, least=BROKER_PAUSE)
+        self._is_silent = False
+        with connection.begin():
+            bells, has_backlog = self._pick(connection)
+        now = time.monotonic()
+        if bells:
+            self._rang_at = now
+            self._ring(connection, bells)
+        self._rung.ring(len(bells))
+        gap = min(LONGEST_GAP, GAP_PER_BELL * self._rung.see(now, 0))
+        is_busy = has_backlog or now - self._rang_at < RECENT
+        return Rest(BUSY if is_busy else IDLE, least=gap)
+
+    def end(self, connection: Connection) -> None:
+        pass
+
+    def _pick(self, connection: Connection) -> tuple[list[Bell], bool]:
+        """The bells to ring, and whether more is left than the windows have room for."""
+        now = time.monotonic()
+        bells: list[Bell] = []
+        has_backlog = False
+        for standing in dispatch.survey(connection, self._lease):
+            pace = self._paces[standing.queue]
+            size = dispatch.window(standing.slots, pace.see(now, standing.rung))
+            if not standing.kinds:
+                continue
+            picked = dispatch.pick(connection, standing, size) if standing.rung < size else []
+            pace.ring(len(picked))
+            bells += picked
+            has_backlog = has_backlog or standing.rung + len(picked) >= size
+        return bells, has_backlog
+
+    def _ring(self, connection: Connection, bells: list[Bell]) -> None:
+        try:
+            self._broker.ring(bells)
+        except BrokerUnavailable as error:
+            self._is_silent = True
+            _log.warning("%d bells wait for the broker: %r", len(bells), error.__cause__)
+            with connection.begin():
+                dispatch.take_back(connection, bells)

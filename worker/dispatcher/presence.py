@@ -1,0 +1,50 @@
+"""Says that this dispatcher lives, and forgets processes that have long been gone."""
+
+import os
+import socket
+from datetime import timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col
+
+from jobs.models import Dispatcher, Worker
+from worker.dispatcher.loop import Rest
+
+FIRST_BEATS = 5  # one a second: somebody waits for the first of them
+FORGET_AFTER = 120  # leases, an hour by default: until then one sees which process has died
+BEATS_PER_SWEEP = 12  # a minute
+
+
+class Presence:
+    """A row that is fresh while the process lives, and gone when it was asked to end."""
+
+    def __init__(self, instance: UUID, heartbeat: timedelta, lease: timedelta) -> None:
+        self._row = {"id": instance, "host": socket.gethostname(), "pid": os.getpid()}
+        self._heartbeat, self._lease = heartbeat, lease
+        self._beats = 0
+
+    def turn(self, connection: Connection) -> Rest:
+        connection.execute(_BEAT, self._row)
+        if self._beats % BEATS_PER_SWEEP == 0:
+            for statement in _FORGET:
+                connection.execute(statement, {"age": FORGET_AFTER * self._lease})
+        self._beats += 1
+        seconds = self._heartbeat.total_seconds()
+        return Rest(min(seconds, 1.0) if self._beats < FIRST_BEATS else seconds)
+
+    def end(self, connection: Connection) -> None:
+        connection.execute(_LEAVE, {"instance": self._row["id"]})
+
+
+_NOW = sa.func.clock_timestamp()
+_BEAT = insert(Dispatcher).on_conflict_do_update(
+    index_elements=[col(Dispatcher.id)], set_={"seen_at": _NOW}
+)
+_FORGET = [
+    sa.delete(table).where(col(table.seen_at) < _NOW - sa.bindparam("age", type_=sa.Interval))
+    for table in (Dispatcher, Worker)
+]
+_LEAVE = sa.delete(Dispatcher).where(col(Dispatcher.id) == sa.bindparam("instance"))
