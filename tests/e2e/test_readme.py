@@ -30,7 +30,9 @@ def shell(platform: Platform, script: str) -> str:
     script = script.replace("http://127.0.0.1:8000", dev["api"])
     script = script.replace(".lading/", f"{platform.folder}/data/")
     command = ["bash", "-euo", "pipefail", "-c", script]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=90
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
