@@ -118,7 +118,7 @@ def _render_mail(mail: dict[str, Any]) -> str:
     )
 
 
-async def serve(folder: Path, smtp_port: int, http_port: int) -> None:
+async def serve(folder: Path, host: str, smtp_port: int, http_port: int) -> None:
     """Both servers, until SIGTERM or SIGINT."""
     mailbox = Mailbox(folder)
     stop = asyncio.Event()
@@ -132,8 +132,8 @@ async def serve(folder: Path, smtp_port: int, http_port: int) -> None:
         enable_SMTPUTF8=True,
         hostname="mail.lading.localhost",
     )
-    smtp = await loop.create_server(make_session, LOOPBACK, smtp_port)
-    http = ThreadingHTTPServer((LOOPBACK, http_port), partial(Pages, mailbox))
+    smtp = await loop.create_server(make_session, host, smtp_port)
+    http = ThreadingHTTPServer((host, http_port), partial(Pages, mailbox))
     Thread(target=http.serve_forever, name="http", daemon=True).start()
     await stop.wait()
     smtp.close()
@@ -142,11 +142,12 @@ async def serve(folder: Path, smtp_port: int, http_port: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dev.mail", description=__doc__)
+    parser.add_argument("--host", default=LOOPBACK)
     parser.add_argument("--smtp-port", type=int, required=True)
     parser.add_argument("--http-port", type=int, required=True)
     parser.add_argument("--dir", type=Path, required=True)
     given = parser.parse_args()
-    asyncio.run(serve(given.dir, given.smtp_port, given.http_port))
+    asyncio.run(serve(given.dir, given.host, given.smtp_port, given.http_port))
 
 
 if __name__ == "__main__":
