@@ -299,11 +299,14 @@ def _stored(moved: sa.CTE) -> sa.CTE:
     return sa.insert(JobStep).from_select(columns, row).cte("stored")
 
 
-def _overdue(move: Move, *conditions: sa.ColumnExpressionArgument[bool]) -> sa.ColumnElement[bool]:
-    """The ids of at most `limit` rows that nobody else holds a lock on."""
+def _overdue(
+    move: Move, longest: Any, *conditions: sa.ColumnExpressionArgument[bool]
+) -> sa.ColumnElement[bool]:
+    """The at most `limit` rows that nobody holds a lock on and are overdue for `longest`."""
     ids = (
         sa.select(col(Job.id))
         .where(col(Job.state).in_([_state(state) for state in move.sources]), *conditions)
+        .order_by(longest)
         .limit(bind("limit", sa.Integer))
         .with_for_update(skip_locked=True)
     )
@@ -324,11 +327,13 @@ _SINGLE: dict[Move, sa.Select[Any]] = {
 }
 _START = _statement(Move.START, _ONE, more=_CLAIMED)
 _RELEASE_DUE = _statement(
-    Move.RELEASE, _overdue(Move.RELEASE, _TIMED, col(Job.run_at) <= DUE), sa.true()
+    Move.RELEASE, _overdue(Move.RELEASE, col(Job.run_at), _TIMED, col(Job.run_at) <= DUE), sa.true()
 )
-_EXPIRE_DUE = _statement(Move.EXPIRE, _overdue(Move.EXPIRE, _EXPIRED), sa.true())
+_EXPIRE_DUE = _statement(
+    Move.EXPIRE, _overdue(Move.EXPIRE, col(Job.expires_at), _EXPIRED), sa.true()
+)
 _RESCUE = {
-    move: _statement(move, _overdue(move, _LEASE_OUT, condition), sa.true())
+    move: _statement(move, _overdue(move, col(Job.lease_until), _LEASE_OUT, condition), sa.true())
     for move, condition in {
         Move.CRASH: sa.and_(WANTED, LEFT),
         Move.CRASH_OUT: sa.and_(WANTED, sa.not_(LEFT)),
