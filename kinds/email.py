@@ -64,10 +64,10 @@ class EmailSendArgs(BaseModel):
         },
     )
 
-    to: Annotated[Addresses, Field(min_length=1)]
+    to: Annotated[Addresses, Field(min_length=1, description="At most 100, as in cc and bcc")]
     cc: Addresses = []
     bcc: Addresses = Field(default=[], description="Get the mail and are not named in it")
-    reply_to: AddressText | None = None
+    reply_to: AddressText | None = Field(default=None, description="Else answers go to `from`")
     sender: AddressText | None = Field(
         default=None, alias="from", description="Else that of the settings"
     )
@@ -84,7 +84,7 @@ class EmailSendArgs(BaseModel):
         validate_default=True,
         description="Needed without a template; replaces that of a template",
     )
-    html: str | None = None
+    html: str | None = Field(default=None, description="Sent as it is")
     text: str | None = Field(
         default=None,
         validate_default=True,
@@ -140,7 +140,7 @@ class EmailSendResult(BaseModel):
     """Whom the mail server took it for. Addresses are as in the envelope, domains in ASCII."""
 
     message_id: str = Field(description="The Message-ID of the mail, angle brackets included")
-    accepted: list[str]
+    accepted: list[str] = Field(description="Each once")
     refused: dict[str, str] = Field(description="The server's words, by address")
 
 

@@ -50,12 +50,13 @@ def _without_credentials(url: HttpUrl) -> HttpUrl:
     return url
 
 
-def _header_name(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError("no name of a header")
-    if name.lower() in OURS:
-        raise ValueError(f"{name} is set by the client itself")
-    return name
+def _header_names(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name in headers:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a header")
+        if name.lower() in OURS:
+            raise ValueError(f"{name} is set by the client itself")
+    return headers
 
 
 def _header_value(value: SecretStr) -> SecretStr:
@@ -91,9 +92,9 @@ class HttpRequestArgs(BaseModel):
     url: Annotated[HttpUrl, AfterValidator(_without_credentials)] = Field(
         description="A public host; others only where LADING_HTTP_ALLOW_NETWORKS lists them"
     )
-    headers: dict[
-        Annotated[str, AfterValidator(_header_name)],
-        Annotated[SecretStr, AfterValidator(_header_value)],
+    headers: Annotated[
+        dict[str, Annotated[SecretStr, AfterValidator(_header_value)]],
+        AfterValidator(_header_names),
     ] = Field(default={}, max_length=HEADERS, description="Their values are redacted in reads")
     json_value: JsonValue = Field(
         default=None, alias="json", description="Sent as application/json; null: none is sent"

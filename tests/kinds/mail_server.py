@@ -16,6 +16,8 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 LOGIN = LoginPassword(b"lading", b"open sesame")
 
+SILENCE = "…"  # for a reply that does not come
+
 
 @dataclass
 class Mailbag:
@@ -49,6 +51,8 @@ class Mailbag:
         self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         reply = self.replies.get(address, "250 OK")
+        if reply == SILENCE:
+            await asyncio.sleep(30)  # longer than any test; the end of the server ends it
         if reply.startswith("2"):
             envelope.rcpt_tos.append(address)
         return reply

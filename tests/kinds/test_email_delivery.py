@@ -13,7 +13,7 @@ from kinds.email import send
 from lading import Fail, Retry
 from lading.testing import Run, run
 from tests.kinds.conftest import Configure
-from tests.kinds.mail_server import Mailbag, mail_server
+from tests.kinds.mail_server import SILENCE, Mailbag, mail_server
 
 HELLO = {"to": ["ann@example.org"], "subject": "Hello", "text": "It works.\n"}
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
@@ -151,6 +151,20 @@ def test_a_server_that_says_nothing_is_not_waited_for_long(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         configure(smtp_port=silent.getsockname()[1])
         record = run(send, HELLO)
+    assert isinstance(record.error, Retry)
+    assert "timed out" in str(record.error)
+
+
+@pytest.mark.parametrize("limit", ["of one reply", "of the conversation"])
+def test_no_command_is_waited_for_long(
+    server: Mailbag, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    if limit == "of one reply":
+        monkeypatch.setattr(email_delivery._Smtp, "reply_within", 0.2)
+    else:
+        monkeypatch.setattr(email_delivery, "ALL_WITHIN", 0.5)
+    server.replies["ann@example.org"] = SILENCE
+    record = run(send, HELLO)
     assert isinstance(record.error, Retry)
     assert "timed out" in str(record.error)
 
