@@ -76,7 +76,9 @@ class EmailSendArgs(BaseModel):
         description="Name of a template, instead of text and html: `welcome`, or one of your own",
     )
     variables: dict[str, JsonValue] = Field(
-        default={}, description="What the template uses; it must have all of them"
+        default={},
+        validate_default=True,
+        description="What the template uses; it must have all of them",
     )
     subject: Annotated[str, AfterValidator(one_line)] | None = Field(
         default=None,

@@ -142,10 +142,10 @@ def test_html_alone_and_a_template_alone_are_enough() -> None:
     assert EmailSendArgs.model_validate(WELCOME).subject is None
 
 
-@pytest.mark.parametrize("variables", [{}, {"nome": "Ann"}])
-def test_a_missing_variable_is_named_at_the_submission(variables: dict[str, str]) -> None:
+@pytest.mark.parametrize("given", [{}, {"variables": {}}, {"variables": {"nome": "Ann"}}])
+def test_a_missing_variable_is_named_at_the_submission(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="'name' is undefined") as refused:
-        EmailSendArgs.model_validate({**WELCOME, "variables": variables})
+        EmailSendArgs.model_validate({"to": HELLO["to"], "template": "welcome", **given})
     assert [error["loc"] for error in refused.value.errors()] == [("variables",)]
 
 
