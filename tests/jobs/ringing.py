@@ -1,0 +1,38 @@
+"""Workers that seem to live, and jobs that wait for them: what a dispatcher looks at."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, func, insert, select
+from sqlmodel import col
+
+from jobs.models import Job, Worker
+from jobs.states import JobState
+from tests.jobs.making import make_job
+
+
+def add_worker(connection: Connection, **columns: Any) -> UUID:
+    """A worker that was seen just now, of two slots for `test.echo` in `default`."""
+    row = {
+        "id": uuid4(),
+        "host": "here",
+        "pid": 1,
+        "pool": "prefork",
+        "queues": ["default"],
+        "kinds": ["test.echo"],
+        "slots": 2,
+    }
+    statement = insert(Worker).values(**(row | columns)).returning(col(Worker.id))
+    added: UUID = connection.execute(statement).scalar_one()
+    return added
+
+
+def add_job(connection: Connection, **columns: Any) -> UUID:
+    """A queued job that has not started yet."""
+    return make_job(connection, JobState.QUEUED, **{"attempt": 0, **columns})
+
+
+def count_rung(connection: Connection) -> int:
+    """The marks of all queues."""
+    counted = select(func.count()).where(col(Job.rung_at).is_not(None))
+    return connection.execute(counted).scalar_one()

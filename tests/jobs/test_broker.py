@@ -1,0 +1,190 @@
+"""Doorbells against a real broker: what they carry, their order, and the broker's absences."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from celery import Celery
+from kombu import Connection
+from pydantic import SecretStr
+
+from dev.ports import LOOPBACK, free_port
+from dev.valkey import EmbeddedValkey, temporary_valkey
+from jobs import broker
+from jobs.broker import Bell, Broker
+from jobs.errors import BrokerUnavailable
+from jobs.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def own_valkey() -> Iterator[EmbeddedValkey]:
+    """One that this module's tests may kill and wipe."""
+    with temporary_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def own_settings(own_valkey: EmbeddedValkey) -> Settings:
+    return Settings(
+        database_url=SecretStr("postgresql://nowhere/none"), broker_url=SecretStr(own_valkey.url)
+    )
+
+
+@pytest.fixture
+def rings(own_settings: Settings) -> Iterator[Broker]:
+    rings = Broker(own_settings)
+    rings.purge(["default", "other"])
+    yield rings
+    rings.close()
+
+
+def bell(priority: int = 5, *, queue: str = "default", timeout: float | None = None) -> Bell:
+    return Bell(queue, "test.echo", ((uuid4(), 1),), priority, timeout)
+
+
+def hear(settings: Settings, queue: str = "default") -> list[Any]:
+    """The messages in the order in which a worker gets them."""
+    options = broker.transport_options()
+    heard = []
+    with Connection(settings.broker_url.get_secret_value(), transport_options=options) as way:
+        channel: Any = way.channel()
+        while (message := channel.basic_get(queue, no_ack=True)) is not None:
+            heard.append(message)
+    return heard
+
+
+def named(messages: list[Any]) -> list[tuple[UUID, int]]:
+    return [attempt for each in messages for attempt in broker.read_attempts(each.payload[0])]
+
+
+def test_a_bell_names_attempts_and_nothing_else(rings: Broker, own_settings: Settings) -> None:
+    job_id = uuid4()
+    rings.ring([Bell("default", "test.secret", ((job_id, 3),), 5, None)])
+    [message] = hear(own_settings)
+    assert message.payload[0] == [[[str(job_id), 3]]]
+    assert message.payload[1] == {}
+    assert message.headers["task"] == "test.secret"
+    assert broker.read_task_id(message.headers["id"]) == (job_id, 3)
+    assert message.headers["id"] == broker.task_id(job_id, 3)
+    assert message.headers["ignore_result"] is True
+    assert message.headers["argsrepr"] == "(1 attempt)"
+
+
+def test_a_list_of_attempts_is_one_bell(rings: Broker, own_settings: Settings) -> None:
+    attempts = tuple((uuid4(), number) for number in range(1, 4))
+    rings.ring([Bell("default", "test.echo", attempts, 5, 2.5)])
+    [message] = hear(own_settings)
+    assert broker.read_attempts(message.payload[0]) == attempts
+    assert message.headers["id"] == broker.task_id(*attempts[0])
+    assert message.headers["timelimit"][0] >= 3 * 2.5
+
+
+def test_the_hard_limit_is_later_than_the_attempts_own(
+    rings: Broker, own_settings: Settings
+) -> None:
+    rings.ring([bell(timeout=60), bell(timeout=None)])
+    limited, unlimited = hear(own_settings)
+    assert limited.headers["timelimit"] == [62, None]
+    assert unlimited.headers["timelimit"] == [None, None]
+
+
+def test_the_highest_priority_comes_first_and_equals_in_order(
+    rings: Broker, own_settings: Settings
+) -> None:
+    bells = [bell(priority) for priority in (0, 5, 9, 4, 5, 3, 8, 1, 7, 6, 2, 5)]
+    rings.ring(bells)
+    wanted = sorted(bells, key=lambda each: -each.priority)  # stable
+    assert named(hear(own_settings)) == [each.attempts[0] for each in wanted]
+
+
+def test_celery_reads_what_kombu_was_given(rings: Broker, own_settings: Settings) -> None:
+    app = Celery("reader", set_as_current=False)
+    app.conf.update(broker.configuration(own_settings))
+    rung = bell()
+    rings.ring([rung])
+    received: list[Any] = []
+    with app.connection_for_read() as way:
+        consumer = app.amqp.TaskConsumer(way.channel(), queues=[app.amqp.queues["default"]])
+        consumer.on_message = received.append
+        with consumer:
+            way.drain_events(timeout=5)
+            received[0].ack()
+    assert named(received) == [rung.attempts[0]]
+    assert rings.queue_length("default") == 0
+
+
+def test_the_length_counts_every_priority_of_one_queue(rings: Broker) -> None:
+    rings.ring([bell(priority) for priority in range(10)] + [bell(queue="other")])
+    assert rings.queue_length("default") == 10
+    assert rings.queue_length("other") == 1
+    rings.purge(["default"])
+    assert rings.queue_length("default") == 0
+    assert rings.queue_length("other") == 1
+
+
+def test_thousands_of_bells_go_out_in_one_go(rings: Broker) -> None:
+    rings.ring([bell()])
+    before = rings._redis.info("commandstats")["cmdstat_lpush"]["calls"]
+    rings.ring(bell() for _ in range(3 * broker.BATCH + 1))
+    after = rings._redis.info("commandstats")["cmdstat_lpush"]["calls"]
+    assert rings.queue_length("default") == 3 * broker.BATCH + 2
+    assert after - before == 3 * broker.BATCH + 1
+    assert rings._producer is not None
+    assert rings._producer.supports_batch_publish  # type: ignore[attr-defined]
+
+
+def test_a_dead_broker_is_said_so_soon_and_found_again(
+    rings: Broker, own_valkey: EmbeddedValkey
+) -> None:
+    rings.ring([bell()])
+    own_valkey.kill()
+    for call in (
+        lambda: rings.ring([bell()]),
+        lambda: rings.queue_length("default"),
+        rings.life,
+        lambda: rings.purge(["default"]),
+    ):
+        began = time.monotonic()
+        with pytest.raises(BrokerUnavailable):
+            call()
+        assert time.monotonic() - began < 2
+    assert not rings.is_alive()
+    own_valkey.start()
+    assert rings.is_alive()
+    rings.ring([bell(), bell()])
+    assert rings.queue_length("default") == 2
+
+
+def test_a_broker_that_was_never_there_is_found_too(own_valkey: EmbeddedValkey) -> None:
+    own_valkey.kill()
+    settings = Settings(
+        database_url=SecretStr("postgresql://nowhere/none"), broker_url=SecretStr(own_valkey.url)
+    )
+    rings = Broker(settings)
+    with pytest.raises(BrokerUnavailable):
+        rings.ring([bell()])
+    own_valkey.start()
+    rings.ring([bell()])
+    assert rings.queue_length("default") == 1
+
+
+def test_a_restart_and_a_wipe_are_new_lives(rings: Broker, own_valkey: EmbeddedValkey) -> None:
+    epoch = uuid4()
+    rings.begin_epoch(epoch)
+    first = rings.life()
+    assert first.epoch == epoch
+    rings._redis.flushall()
+    assert rings.life() == (first.run_id, None)
+    own_valkey.kill()
+    own_valkey.start()
+    assert rings.life().run_id != first.run_id
+
+
+def test_a_password_does_not_show_in_the_error() -> None:
+    url = SecretStr(f"redis://:hush@{LOOPBACK}:{free_port()}/0")
+    rings = Broker(Settings(database_url=SecretStr("postgresql://nowhere/none"), broker_url=url))
+    with pytest.raises(BrokerUnavailable) as caught:
+        rings.life()
+    assert "hush" not in f"{caught.value!r} {caught.value.__cause__!r}"

@@ -1,0 +1,283 @@
+"""What is rung, in which order, and how marks are taken back; against PostgreSQL."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Connection, Engine, func, insert, select, text, update
+from sqlmodel import col
+
+from jobs import dispatch
+from jobs.broker import Bell
+from jobs.dispatch import Epoch, Standing
+from jobs.models import Job, Queue
+from jobs.states import JobState
+from tests.jobs.making import LEASE, make_job, read_job
+from tests.jobs.ringing import add_job, add_worker, count_rung
+
+HOUR = timedelta(hours=1)
+AGE = timedelta(seconds=15)
+
+
+def ring(connection: Connection, size: int = 100) -> list[Bell]:
+    """Whatever a dispatcher with a window of `size` would ring now."""
+    bells = []
+    for standing in dispatch.survey(connection, LEASE):
+        bells += dispatch.pick(connection, standing, size)
+    return bells
+
+
+def jobs_of(bells: list[Bell]) -> list[UUID]:
+    return [job_id for bell in bells for job_id, _ in bell.attempts]
+
+
+def test_the_highest_priority_is_rung_first_then_the_oldest(connection: Connection) -> None:
+    add_worker(connection)
+    ids = [add_job(connection, priority=priority) for priority in (5, 9, 0, 5, 9, 7)]
+    assert jobs_of(ring(connection, 4)) == [ids[1], ids[4], ids[5], ids[0]]
+    assert jobs_of(ring(connection, 6)) == [ids[3], ids[2]]
+
+
+def test_kinds_share_the_order_of_their_queue(connection: Connection) -> None:
+    add_worker(connection, kinds=["test.a", "test.b"])
+    ids = [add_job(connection, kind=f"test.{'ab'[number % 2]}") for number in range(6)]
+    assert jobs_of(ring(connection, 5)) == ids[:5]
+
+
+def test_a_bell_names_the_next_attempt_and_what_the_worker_needs(connection: Connection) -> None:
+    add_worker(connection, queues=["other"])
+    job_id = add_job(connection, queue="other", attempt=3, priority=8, timeout_seconds=60.0)
+    assert ring(connection) == [Bell("other", "test.echo", ((job_id, 4),), 8, 60.0)]
+    assert read_job(connection, job_id).rung_at is not None
+    assert ring(connection) == []
+
+
+def test_never_more_than_the_window_is_rung(connection: Connection) -> None:
+    add_worker(connection)
+    ids = [add_job(connection) for _ in range(10)]
+    assert jobs_of(ring(connection, 4)) == ids[:4]
+    assert ring(connection, 4) == []
+    release = update(Job).where(col(Job.id).in_(ids[:3])).values(rung_at=None, state="cancelled")
+    connection.execute(release.values(finished_at=func.clock_timestamp()))
+    assert jobs_of(ring(connection, 4)) == ids[4:7]
+    assert count_rung(connection) == 4
+
+
+@pytest.mark.parametrize(
+    ("slots", "starts", "size"),
+    [(2, 0, 4), (2, 1, 4), (2, 40, 80), (100, 7, 200), (1, 0, 2), (2, 900, 1000), (800, 0, 1000)],
+)
+def test_the_window_follows_slots_and_starts(slots: int, starts: int, size: int) -> None:
+    assert dispatch.window(slots, starts) == size
+
+
+def test_a_queue_has_the_slots_of_all_its_live_workers(connection: Connection) -> None:
+    add_worker(connection, slots=2)
+    add_worker(connection, slots=3, queues=["other", "default"])
+    add_worker(connection, slots=5, seen_at=func.clock_timestamp() - HOUR)
+    slots = {each.queue: each.slots for each in dispatch.survey(connection, LEASE)}
+    assert slots == {"default": 5, "other": 3}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"kinds": ["test.other"]},
+        {"queues": ["other"]},
+        {"seen_at": func.clock_timestamp() - 2 * LEASE},
+    ],
+    ids=["of other kinds", "of other queues", "dead"],
+)
+def test_a_job_without_a_fitting_worker_waits(
+    connection: Connection, columns: dict[str, Any]
+) -> None:
+    add_worker(connection, **columns)
+    add_job(connection)
+    assert ring(connection) == []
+    add_worker(connection)
+    assert len(ring(connection)) == 1
+
+
+def test_a_kind_must_be_known_where_the_queue_is_served(connection: Connection) -> None:
+    add_worker(connection, kinds=["test.other"])
+    add_worker(connection, queues=["other"])
+    add_job(connection)
+    assert ring(connection) == []
+
+
+def test_a_paused_queue_is_not_rung(connection: Connection) -> None:
+    add_worker(connection)
+    add_job(connection)
+    connection.execute(insert(Queue).values(project_id="default", name="default", paused=True))
+    assert ring(connection) == []
+    connection.execute(update(Queue).values(paused=False))
+    assert len(ring(connection)) == 1
+
+
+def test_one_projects_pause_is_not_anothers(connection: Connection) -> None:
+    add_worker(connection)
+    add_job(connection)
+    theirs = add_job(connection, project_id="theirs")
+    connection.execute(insert(Queue).values(project_id="default", name="default", paused=True))
+    assert jobs_of(ring(connection)) == [theirs]
+
+
+def test_what_has_expired_before_its_first_start_is_not_rung(connection: Connection) -> None:
+    add_worker(connection)
+    past = func.clock_timestamp() - HOUR
+    add_job(connection, expires_at=past)
+    started = add_job(connection, expires_at=past, attempt=1)
+    later = add_job(connection, expires_at=func.clock_timestamp() + HOUR)
+    assert jobs_of(ring(connection)) == [started, later]
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state is not JobState.QUEUED])
+def test_only_queued_jobs_are_rung(connection: Connection, state: JobState) -> None:
+    add_worker(connection)
+    make_job(connection, state)
+    assert ring(connection) == []
+
+
+@pytest.fixture
+def backlog(engine: Engine) -> Iterator[list[UUID]]:
+    """Six jobs and a worker that other connections see, too."""
+    with engine.begin() as setup:
+        add_worker(setup)
+        ids = [add_job(setup) for _ in range(6)]
+    yield ids
+    with engine.begin() as cleanup:
+        cleanup.execute(text("TRUNCATE job, worker CASCADE"))
+
+
+def test_two_dispatchers_never_fill_one_window_together(
+    engine: Engine, backlog: list[UUID]
+) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        with first.begin():
+            [standing] = dispatch.survey(first, LEASE)
+            bells = dispatch.pick(first, standing, 4)
+            with second.begin():
+                assert dispatch.pick(second, standing, 4) == []  # the first holds the queue
+        with second.begin():
+            assert dispatch.pick(second, standing, 4) == []  # and has filled its window
+            assert jobs_of(dispatch.pick(second, standing, 5)) == [backlog[4]]
+        assert jobs_of(bells) == backlog[:4]
+
+
+def test_a_locked_job_is_passed_over(engine: Engine, backlog: list[UUID]) -> None:
+    with engine.begin() as holder, engine.begin() as dispatcher:
+        holder.execute(select(col(Job.id)).where(col(Job.id) == backlog[0]).with_for_update())
+        assert jobs_of(ring(dispatcher)) == backlog[1:]
+
+
+def test_a_large_backlog_that_nobody_may_start_is_not_walked(connection: Connection) -> None:
+    add_worker(connection)
+    connection.execute(
+        text("""
+        INSERT INTO job (id, kind, state, queue, priority, args, max_attempts, seq, created_at,
+                         queued_at)
+        SELECT gen_random_uuid(), 'test.orphan', 'queued', 'default', 9, '{}', 1, 1, now(), now()
+        FROM generate_series(1, 5000)
+        """)
+    )
+    job_id = add_job(connection)
+    connection.execute(text("SET LOCAL enable_seqscan = off"))
+    binds = {"lease": LEASE}
+    explained = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {dispatch._SURVEY.text}")
+    assert rows_read(connection.execute(explained, binds).scalar_one()) < 100
+    [standing] = dispatch.survey(connection, LEASE)
+    assert (standing.projects, standing.kinds) == (["default"], ["test.echo"])
+    assert jobs_of(dispatch.pick(connection, standing, 10)) == [job_id]
+
+
+def rows_read(plan: Any) -> float:
+    """Of the table and its indexes, over all loops."""
+    plan = json.loads(plan) if isinstance(plan, str) else plan
+    found = 0.0
+    todo = [plan[0]["Plan"]]
+    while todo:
+        node = todo.pop()
+        todo += node.get("Plans", [])
+        if node.get("Relation Name") == "job":
+            removed = node.get("Rows Removed by Filter", 0)
+            found += (node["Actual Rows"] + removed) * node["Actual Loops"]
+    return found
+
+
+def test_bells_that_were_not_sent_are_taken_back(connection: Connection) -> None:
+    add_worker(connection)
+    ids = [add_job(connection) for _ in range(3)]
+    bells = ring(connection)
+    started = update(Job).where(col(Job.id) == ids[0])
+    connection.execute(started.values(attempt=1, rung_at=None))
+    assert len(ring(connection)) == 1  # its second attempt
+    dispatch.take_back(connection, bells)
+    assert jobs_of(ring(connection)) == ids[1:]
+
+
+def test_lost_bells_are_the_oldest_of_those_that_cannot_hang_any_more(
+    connection: Connection,
+) -> None:
+    now = func.clock_timestamp()
+    ages = [20, 300, 60, 1, 40]
+    ids = [add_job(connection, rung_at=now - timedelta(seconds=age)) for age in ages]
+    other = add_job(connection, queue="other", rung_at=now - HOUR)
+    assert dispatch.list_unanswered(connection, AGE) == ["default", "other"]
+    assert dispatch.forget_lost(connection, "default", 5, AGE) == 0
+    assert dispatch.forget_lost(connection, "default", 3, AGE) == 2
+    assert [read_job(connection, job_id).rung_at is None for job_id in ids] == [
+        *(False, True, True, False, False)
+    ]
+    assert dispatch.forget_lost(connection, "default", 0, AGE) == 2  # the newest may be under way
+    assert read_job(connection, ids[3]).rung_at is not None
+    assert read_job(connection, other).rung_at is not None
+
+
+def test_everything_is_forgotten_of_a_broker_that_is_gone(connection: Connection) -> None:
+    add_worker(connection)
+    ids = [add_job(connection) for _ in range(3)]
+    add_job(connection, queue="other", rung_at=func.clock_timestamp())
+    ring(connection)
+    assert dispatch.list_rung_queues(connection) == ["default", "other"]
+    assert dispatch.forget_all(connection) == 4
+    assert dispatch.list_rung_queues(connection) == []
+    assert jobs_of(ring(connection)) == ids
+
+
+def test_one_dispatcher_begins_an_epoch(connection: Connection) -> None:
+    first = dispatch.get_epoch(connection)
+    assert first.run_id == ""
+    assert dispatch.get_epoch(connection) == first
+    second = Epoch(uuid4(), "a run")
+    assert dispatch.begin_epoch(connection, first, second)
+    assert not dispatch.begin_epoch(connection, first, Epoch(uuid4(), "another"))
+    assert dispatch.get_epoch(connection) == second
+
+
+def test_the_next_time_that_anything_is_due_is_known(connection: Connection) -> None:
+    assert dispatch.find_next_due(connection) is None
+    now = func.clock_timestamp()
+    make_job(connection, JobState.RUNNING, expires_at=now - HOUR)
+    add_job(connection, attempt=1, expires_at=now - HOUR)
+    assert dispatch.find_next_due(connection) is None
+    make_job(connection, JobState.SCHEDULED, run_at=now + HOUR)
+    assert dispatch.find_next_due(connection) == pytest.approx(3600, abs=5)
+    add_job(connection, expires_at=now + timedelta(seconds=600))
+    assert dispatch.find_next_due(connection) == pytest.approx(600, abs=5)
+    make_job(connection, JobState.RETRYING, run_at=now - HOUR)
+    assert dispatch.find_next_due(connection) == pytest.approx(-3600, abs=5)
+
+
+def test_a_standing_tells_what_is_rung(connection: Connection) -> None:
+    add_worker(connection)
+    for _ in range(3):
+        add_job(connection)
+    ring(connection, 2)
+    assert dispatch.survey(connection, LEASE) == [
+        Standing("default", 2, 2, ["default"], ["test.echo"])
+    ]
+    ring(connection, 3)
+    assert dispatch.survey(connection, LEASE) == [Standing("default", 2, 3, [], [])]
