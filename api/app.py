@@ -1,0 +1,78 @@
+"""The application: its parts, what every request passes, and the routes."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+import kinds
+from api import errors, health, jobs
+from api.authentication import Authentication
+from api.database import Database
+from api.draining import Draining
+from api.edge import Edge
+from api.hub import Hub
+from api.intake import IntakeWriter
+from api.keyring import Keyring
+from api.metrics import Metrics
+from api.parts import Parts
+from api.readiness import Readiness
+from jobs.files import FileStore
+from jobs.hints import Hints
+from jobs.registry import Registry, load_registry
+from jobs.settings import Settings
+
+ROUTERS = (jobs.router, health.router)  # the busiest first: routes are tried in their order
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; it connects to nothing before its lifespan begins.
+
+    ImportError or ValueError when the settings name kinds that cannot be loaded.
+    """
+    registry = load_registry((*kinds.MODULES, *settings.kinds))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _parts(settings, registry) as parts:
+            app.state.parts = parts
+            yield
+
+    app = FastAPI(title="Lading", version="1", lifespan=lifespan, redirect_slashes=False)
+    app.add_middleware(Authentication)
+    app.add_middleware(Edge, max_file_bytes=settings.max_file_bytes)
+    errors.add_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]:
+    """Everything that a process has open; closed in the opposite order."""
+    broker_url = settings.broker_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        draining = Draining()
+        stack.enter_context(draining.on_signals())
+        database = Database(settings)
+        stack.callback(database.close)
+        hints = Hints(broker_url)
+        stack.push_async_callback(to_thread.run_sync, hints.close)
+        intake = IntakeWriter(settings, hints)
+        stack.push_async_callback(to_thread.run_sync, intake.close)
+        readiness = Readiness(settings, database)
+        stack.push_async_callback(readiness.close)
+        yield Parts(
+            settings=settings,
+            registry=registry,
+            database=database,
+            hints=hints,
+            intake=intake,
+            keyring=Keyring(database),
+            files=FileStore(settings.files_dir),
+            metrics=Metrics(database, (kind.queue for kind in registry.values())),
+            readiness=readiness,
+            draining=draining,
+            hub=await stack.enter_async_context(Hub(database, broker_url, draining)),
+        )

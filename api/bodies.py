@@ -1,0 +1,164 @@
+"""What clients send, with the bounds that keep everything within what PostgreSQL stores."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from jobs.keys.store import Scope
+from jobs.submissions import DEFAULT_PRIORITY, MAX_LABEL_LENGTH, MAX_LABELS, Submission
+from lading.authoring import NAME_LENGTH, QUEUE
+
+LONGEST = timedelta(days=3653)  # ten years: a longer wait is a mistake in a unit
+MOST_IN_BATCH = 1000
+MOST_ATTEMPTS = 1000
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)  # far enough from the last day that Python can name
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_STORABLE = r"^[^\x00]*$"  # PostgreSQL keeps any character but this one
+
+
+def _is_number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise ValueError("Input should be a number")  # noqa: TRY004 - Pydantic reports ValueError
+    return value
+
+
+def _is_rfc_3339(value: Any) -> Any:
+    if not (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        raise ValueError("Input should be a time with date and offset, as RFC 3339 writes it")
+    return value
+
+
+def _is_storable(value: datetime) -> datetime:
+    if not _EARLIEST <= value <= _LATEST:
+        raise ValueError(f"Input should lie between {_EARLIEST.year} and {_LATEST.year}")
+    return value
+
+
+def _is_near(value: datetime) -> datetime:
+    if value - datetime.now(UTC) > LONGEST:
+        raise ValueError("Input should lie within the next ten years")
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_is_number)]
+Seconds = Annotated[
+    float, BeforeValidator(_is_number), Field(le=LONGEST.total_seconds(), allow_inf_nan=False)
+]
+Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339), AfterValidator(_is_storable)]
+Text = Annotated[str, Field(pattern=_STORABLE)]
+QueueName = Annotated[str, Field(pattern=f"^(?:{QUEUE.pattern})$", max_length=NAME_LENGTH)]
+Label = Annotated[str, Field(pattern=_STORABLE, max_length=MAX_LABEL_LENGTH)]
+LabelKey = Annotated[str, Field(pattern=_STORABLE, min_length=1, max_length=MAX_LABEL_LENGTH)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewJob(_Body):
+    """A request to run a kind."""
+
+    kind: str = Field(
+        min_length=1,
+        max_length=NAME_LENGTH,
+        description="What to run; `GET /v1/kinds` lists them",
+        examples=["demo.sleep"],
+    )
+    args: dict[str, Any] = Field(
+        description="What the kind's own schema asks for; 256 KiB at most",
+        examples=[{"seconds": 1}],
+    )
+    queue: QueueName | None = Field(
+        default=None, description="Instead of the kind's own", examples=["default"]
+    )
+    priority: Annotated[Integer, Field(ge=0, le=9)] = Field(
+        default=DEFAULT_PRIORITY, description="9 goes first"
+    )
+    run_at: Annotated[Moment, AfterValidator(_is_near)] | None = Field(
+        default=None, description="Not before this time; not together with `delay`"
+    )
+    delay: Annotated[Seconds, Field(ge=0)] | None = Field(
+        default=None, description="Not before so many seconds from now"
+    )
+    max_attempts: Annotated[Integer, Field(ge=1, le=MOST_ATTEMPTS)] | None = Field(
+        default=None, description="So many failures end the job; instead of the kind's own"
+    )
+    timeout: Annotated[Seconds, Field(gt=0)] | None = Field(
+        default=None, description="Seconds that one attempt may take; instead of the kind's own"
+    )
+    expires_in: Annotated[Seconds, Field(gt=0)] | None = Field(
+        default=None,
+        description="Cancelled if not started within so many seconds from `run_at`, or from now",
+    )
+    labels: Annotated[dict[LabelKey, Label], Field(max_length=MAX_LABELS)] = Field(
+        default_factory=dict,
+        description="To find it by: `GET /v1/jobs?label.customer=17`",
+        examples=[{"customer": "17"}],
+    )
+
+    @model_validator(mode="after")
+    def _starts_at_one_time(self) -> Self:
+        if self.run_at is not None and self.delay is not None:
+            raise ValueError("run_at and delay exclude each other")
+        return self
+
+    def submission(self) -> Submission:
+        """The same as the domain takes it."""
+        return Submission(
+            kind=self.kind,
+            args=self.args,
+            queue=self.queue,
+            priority=self.priority,
+            run_at=self.run_at,
+            delay=_duration(self.delay),
+            max_attempts=self.max_attempts,
+            timeout=_duration(self.timeout),
+            expires_in=_duration(self.expires_in),
+            labels=self.labels,
+        )
+
+
+class NewJobs(_Body):
+    """Several requests, all of which are accepted, or none."""
+
+    jobs: Annotated[list[NewJob], Field(min_length=1, max_length=MOST_IN_BATCH)]
+
+
+class Cancellation(_Body):
+    """Why a job should end."""
+
+    reason: Annotated[Text, Field(max_length=1000)] | None = Field(
+        default=None, description="Stands in the `cancelled` event"
+    )
+
+
+class Rerun(_Body):
+    """What the repetition does otherwise."""
+
+    args: dict[str, Any] | None = Field(default=None, description="Instead of the first job's")
+
+
+class NewKey(_Body):
+    """A request for an API key."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=100)] = Field(
+        description="What people know it by", examples=["deploy"]
+    )
+    scopes: Annotated[list[Scope], Field(min_length=1)] = Field(
+        default_factory=lambda: list(Scope), description="What it opens; everything, if not given"
+    )
+
+
+def _duration(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)

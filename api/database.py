@@ -1,0 +1,63 @@
+"""How requests reach PostgreSQL: a synchronous function, a thread, a connection, nothing longer.
+
+No connection is held while a request waits or streams: each call takes one and gives it back.
+"""
+
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+import anyio
+from anyio import to_thread
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from jobs.database import autocommit, is_blocked, make_engine, translated
+from jobs.errors import DatabaseUnavailable
+from jobs.settings import Settings
+
+CONNECTIONS = 10  # a process; more would only wait for the same two or four cores
+_CANCELED = "57014"  # SQLSTATE: statement_timeout
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Database:
+    """One API process's pool of autocommit connections, and as many threads to use them in."""
+
+    def __init__(self, settings: Settings, size: int = CONNECTIONS) -> None:
+        self._pool = make_engine(settings, name="api", size=size)
+        self._engine = autocommit(self._pool)
+        self._threads = anyio.CapacityLimiter(size)
+
+    async def run(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """What `function` returns, called with a connection whose statements each commit.
+
+        DatabaseUnavailable, also when a row was locked for longer than lock_timeout or a statement
+        took longer than statement_timeout: then the same call may succeed a little later.
+        """
+
+        def call(connection: Connection) -> T:
+            return function(connection, *args, **kwargs)
+
+        return await to_thread.run_sync(self._call, call, limiter=self._threads)
+
+    def close(self) -> None:
+        """Its connections are closed."""
+        self._pool.dispose()
+
+    def _call(self, call: Callable[[Connection], T]) -> T:
+        with translated():
+            try:
+                with self._engine.connect() as connection:
+                    return call(connection)
+            except OperationalError as error:
+                if is_blocked(error) or getattr(error.orig, "sqlstate", None) == _CANCELED:
+                    raise DatabaseUnavailable from error
+                raise

@@ -1,0 +1,49 @@
+"""Rows as the JSON that clients read. Quick: no model in between, each document built once."""
+
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from jobs.queries import AttemptView, LogLine
+from jobs.views import JobView
+
+JSON = "application/json"
+
+
+def job_document(job: JobView, flower_url: str | None) -> dict[str, Any]:
+    """The Job of the contract."""
+    document = job._asdict()
+    document["version"] = job.seq
+    document["links"] = _links(job, flower_url)
+    return document
+
+
+def _links(job: JobView, flower_url: str | None) -> dict[str, str]:
+    path = f"/v1/jobs/{job.id}"
+    links = {
+        "self": path,
+        "events": f"{path}/events",
+        "ws": f"{path}/ws",
+        "attempts": f"{path}/attempts",
+        "logs": f"{path}/logs",
+        "cancel": f"{path}/cancel",
+        "retry": f"{path}/retry",
+        "run_now": f"{path}/run-now",
+        "rerun": f"{path}/rerun",
+    }
+    if flower_url is not None and job.attempt:
+        links["flower"] = f"{flower_url.rstrip('/')}/task/{job.id}:{job.attempt}"
+    return links
+
+
+def rows_document(rows: list[AttemptView] | list[LogLine]) -> dict[str, Any]:
+    """A list of rows whose columns are the document's members."""
+    return {"items": [row._asdict() for row in rows]}
+
+
+def json_response(
+    document: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """The document as it goes out; times are RFC 3339 in UTC."""
+    return Response(to_json(document), status, headers, media_type=JSON)

@@ -1,0 +1,181 @@
+"""How everything that can go wrong becomes a problem: one table for the domain's errors."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api.problems import Problem
+from jobs import errors
+from jobs.states import JobState, Move
+
+MOST_FLAWS = 100  # are listed; a batch may have many times as many
+RETRY_AFTER = {"Retry-After": "1"}  # seconds
+
+_log = structlog.get_logger(__name__)
+
+
+def _invalid_transition(error: errors.InvalidTransition) -> Problem:
+    return Problem(
+        "invalid-transition", str(error), state=error.current, allowed=_allowed(error.current)
+    )
+
+
+def _allowed(state: JobState) -> list[str]:
+    """What a client may ask of a job in this state, by the last part of its address."""
+    asked = {
+        "cancel": (Move.CANCEL, Move.REQUEST_CANCEL),
+        "retry": (Move.RETRY,),
+        "run-now": (Move.RUN_NOW,),
+    }
+    return [verb for verb, moves in asked.items() if any(state in move.sources for move in moves)]
+
+
+def _invalid_submission(error: errors.InvalidSubmission) -> Problem:
+    flaws = [{"pointer": flaw.pointer, "detail": flaw.detail} for flaw in error.flaws]
+    return _validation_failed(flaws)
+
+
+def _validation_failed(flaws: Sequence[Mapping[str, str]]) -> Problem:
+    first = f"{flaws[0]['pointer']}: {flaws[0]['detail']}"
+    more = f" (and {len(flaws) - 1} more)" if len(flaws) > 1 else ""
+    return Problem("validation-failed", f"{first}{more}", errors=flaws[:MOST_FLAWS])
+
+
+def _retry(code: str) -> Callable[[errors.JobsError], Problem]:
+    return lambda error: Problem(code, str(error), headers=RETRY_AFTER)
+
+
+def _plain(code: str) -> Callable[[errors.JobsError], Problem]:
+    return lambda error: Problem(code, str(error))
+
+
+def _key_reused(error: errors.KeyReused) -> Problem:
+    return Problem("idempotency-key-reused", str(error), first_seen_at=error.first_seen_at)
+
+
+#: Every error of the domain, and the problem that it is.
+TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
+    errors.JobNotFound: _plain("job-not-found"),
+    errors.FileMissing: _plain("file-not-found"),
+    errors.KeyMissing: _plain("key-not-found"),
+    errors.InvalidTransition: _invalid_transition,
+    errors.LeaseLost: _plain("lease-lost"),
+    errors.InvalidSubmission: _invalid_submission,
+    errors.KeyReused: _key_reused,
+    errors.KeyInFlight: _retry("idempotency-in-flight"),
+    errors.JobDeleted: _plain("job-deleted"),
+    errors.DatabaseUnavailable: _retry("database-unavailable"),
+}
+
+
+def problem_of(error: errors.JobsError) -> Problem:
+    """The domain's error as REST and WebSocket report it."""
+    return TABLE[type(error)](error)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Whatever is raised in a request is answered with a problem."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(errors.JobsError, _on_domain_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_anything_else)
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _on_domain_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.JobsError)
+    if isinstance(error, errors.DatabaseUnavailable):
+        _log.warning("the database does not answer", cause=repr(error.__cause__))
+    return problem_of(error).response()
+
+
+async def _on_anything_else(request: Request, error: Exception) -> Response:
+    _log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
+    detail = "The log of the server says more about the request with this id."
+    return Problem("internal-error", detail).response()
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    for each in found:
+        match each:
+            case {"loc": ("path", str(name), *_)}:
+                return _unknown(name, request).response()
+            case {"type": "json_invalid", "loc": (_, at)}:
+                why = each.get("ctx", {}).get("error", "no JSON")
+                detail = f"The body is no JSON document: {why}, at character {at}."
+                return Problem("bad-request", detail).response()
+    return _validation_failed([_flaw(each["loc"], each["msg"]) for each in found]).response()
+
+
+def _unknown(parameter: str, request: Request) -> Problem:
+    """A malformed id is the id of nothing."""
+    noun = parameter.removesuffix("_id")
+    return Problem(f"{noun}-not-found", f"no {noun} {request.path_params.get(parameter)}")
+
+
+def _flaw(location: Sequence[str | int], message: str) -> dict[str, str]:
+    """The pointer leads into the body, or into the parameters of the part that `in` names."""
+    part, *path = location
+    pointer = "/".join(["#", *(str(each).replace("~", "~0").replace("/", "~1") for each in path)])
+    flaw = {"pointer": pointer, "detail": message}
+    return flaw if part == "body" else {**flaw, "in": str(part)}
+
+
+def parameter_flaw(name: str, message: str, part: str = "query") -> Problem:
+    """A parameter of the request does not fit."""
+    return _validation_failed([_flaw((part, name), message)])
+
+
+def body_flaw(pointer: str, message: str) -> Problem:
+    """A part of the body does not fit."""
+    return _validation_failed([{"pointer": pointer, "detail": message}])
+
+
+_CODES = {
+    400: "bad-request",
+    404: "not-found",
+    413: "payload-too-large",
+    415: "unsupported-media-type",
+}
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _method_not_allowed(request)
+    if error.status_code not in _CODES:
+        return Response(status_code=error.status_code, headers=error.headers)
+    headers = dict(error.headers or {})
+    return Problem(_CODES[error.status_code], f"{error.detail}.", headers=headers).response()
+
+
+def _method_not_allowed(request: Request) -> Response:
+    """405 with all that the address takes; OPTIONS asks for just that."""
+    methods = ", ".join(sorted({*_methods_at(request), "OPTIONS"}))
+    if request.method == "OPTIONS":
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": methods})
+    detail = f"{request.method} is not possible here; {methods} are."
+    return Problem("method-not-allowed", detail, headers={"Allow": methods}).response()
+
+
+def _methods_at(request: Request) -> Iterable[str]:
+    for route in iter_route_contexts(request.app.routes):
+        pattern = getattr(route, "path_regex", None)
+        if pattern is not None and pattern.match(request.url.path):
+            yield from route.methods or ()
+            if "GET" in (route.methods or ()):
+                yield "HEAD"

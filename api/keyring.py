@@ -1,0 +1,101 @@
+"""Who asks: the key of a request, checked against the database and remembered for a moment."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from api.database import Database
+from api.problems import Problem
+from jobs.errors import DatabaseUnavailable
+from jobs.keys.store import Scope, delete_key, find_key, touch_key
+from jobs.keys.text import KeyText, parse_key
+
+REMEMBERED = 5.0  # seconds: so long may a key that another process deleted go on
+MOST_REMEMBERED = 10_000  # keys
+
+_CHALLENGE = 'Bearer realm="lading"'
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whose jobs a request may touch, and how."""
+
+    project_id: str
+    key_id: str
+    scopes: frozenset[str]
+
+    def require(self, scope: Scope) -> None:
+        """The key has that scope, or Problem 403."""
+        if scope not in self.scopes:
+            raise Problem("insufficient-scope", f"This needs a key with the scope {scope}.")
+
+
+class Keyring:
+    """The keys that have been good within the last seconds. For the event loop's thread alone."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database, self._clock = database, clock
+        self._good: dict[bytes, tuple[Principal, float]] = {}
+        self._asked: dict[bytes, asyncio.Task[Principal | None]] = {}
+        self._touching: set[asyncio.Task[None]] = set()
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """The principal of an `Authorization` header. Problem 401; DatabaseUnavailable."""
+        if not authorization:
+            raise _refused("An API key is needed: Authorization: Bearer <key>.", _CHALLENGE)
+        scheme, _, text = authorization.partition(" ")
+        key = parse_key(text.strip()) if scheme.lower() == "bearer" else None
+        if key is None:
+            raise _invalid()
+        principal, until = self._good.get(key.hash, (None, 0.0))
+        if principal is None or self._clock() > until:
+            principal = await self._ask(key)
+        if principal is None:
+            raise _invalid()
+        return principal
+
+    async def delete(self, project_id: str, key_id: str) -> None:
+        """The key is no more; this process knows at once, others within seconds. KeyMissing."""
+        await self._database.run(delete_key, project_id, key_id)
+        self._good = {
+            digest: known for digest, known in self._good.items() if known[0].key_id != key_id
+        }
+
+    async def _ask(self, key: KeyText) -> Principal | None:
+        """However many requests bring the key at the same time, the database is asked once."""
+        task = self._asked.get(key.hash)
+        if task is None:
+            task = self._asked[key.hash] = asyncio.create_task(self._look_up(key))
+            task.add_done_callback(lambda _: self._asked.pop(key.hash))
+        return await asyncio.shield(task)
+
+    async def _look_up(self, key: KeyText) -> Principal | None:
+        found = await self._database.run(find_key, key)
+        if found is None:
+            self._good.pop(key.hash, None)
+            return None
+        principal = Principal(found.project_id, found.id, frozenset(found.scopes))
+        if len(self._good) >= MOST_REMEMBERED:
+            self._good.clear()
+        self._good[key.hash] = (principal, self._clock() + REMEMBERED)
+        touching = asyncio.create_task(self._touch(found.id))
+        self._touching.add(touching)
+        touching.add_done_callback(self._touching.discard)
+        return principal
+
+    async def _touch(self, key_id: str) -> None:
+        """That the key was used is written beside the request, not in it."""
+        try:
+            await self._database.run(touch_key, key_id)
+        except DatabaseUnavailable:
+            return  # the next look-up writes it
+
+
+def _invalid() -> Problem:
+    detail = "The API key is not valid."
+    return _refused(detail, f'{_CHALLENGE}, error="invalid_token", error_description="{detail}"')
+
+
+def _refused(detail: str, challenge: str) -> Problem:
+    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": challenge})

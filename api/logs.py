@@ -1,0 +1,47 @@
+"""Logs: JSON lines for machines, colours for a terminal; each line with its request's id."""
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import Processor
+
+_UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
+
+
+def configure_logs() -> None:
+    """Every logger of this process writes to stderr in one form, uvicorn's included."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_rendering(is_for_people=sys.stderr.isatty()),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    for name in _UVICORN:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+
+
+def _rendering(*, is_for_people: bool) -> list[Processor]:
+    if is_for_people:
+        return [structlog.dev.ConsoleRenderer()]
+    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]

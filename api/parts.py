@@ -1,0 +1,48 @@
+"""What one API process is made of; made when it starts, closed when it ends."""
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from api.database import Database
+from api.draining import Draining
+from api.hub import Hub
+from api.intake import IntakeWriter
+from api.keyring import Keyring, Principal
+from api.metrics import Metrics
+from api.readiness import Readiness
+from jobs.files import FileStore
+from jobs.hints import Hints
+from jobs.registry import Registry
+from jobs.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts, each made once."""
+
+    settings: Settings
+    registry: Registry
+    database: Database
+    hints: Hints
+    intake: IntakeWriter
+    keyring: Keyring
+    files: FileStore
+    metrics: Metrics
+    readiness: Readiness
+    draining: Draining
+    hub: Hub
+
+
+def parts_of(connection: HTTPConnection) -> Parts:
+    """The parts of the process that serves this request or WebSocket."""
+    parts = connection.app.state.parts
+    assert isinstance(parts, Parts)
+    return parts
+
+
+def principal_of(connection: HTTPConnection) -> Principal:
+    """Who asks: api/authentication.py has let the request in."""
+    principal = connection.state.principal
+    assert isinstance(principal, Principal)
+    return principal

@@ -1,0 +1,84 @@
+"""Which problems this API reports, and how one looks on the wire (RFC 9457)."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic_core import to_json
+from starlette.responses import Response
+from structlog.contextvars import get_contextvars
+
+MEDIA_TYPE = "application/problem+json"
+PAGE = "/docs/problems"  # `type` leads to a problem's paragraph there
+
+
+class ProblemType(NamedTuple):
+    """A stable code, and what stands behind it for people."""
+
+    code: str
+    status: int
+    title: str
+
+
+TYPES = {
+    code: ProblemType(code, status, title)
+    for code, status, title in (
+        ("bad-request", 400, "The request cannot be read"),
+        ("cursor-mismatch", 400, "The cursor belongs to another list"),
+        ("idempotency-key-invalid", 400, "The Idempotency-Key header cannot be read"),
+        ("unauthenticated", 401, "A valid API key is needed"),
+        ("insufficient-scope", 403, "The API key does not allow this"),
+        ("not-found", 404, "There is nothing at this address"),
+        ("job-not-found", 404, "There is no such job"),
+        ("file-not-found", 404, "There is no such file"),
+        ("kind-not-found", 404, "There is no such kind"),
+        ("key-not-found", 404, "There is no such API key"),
+        ("method-not-allowed", 405, "This address does not take that method"),
+        ("idempotency-in-flight", 409, "A request with this idempotency key is still in flight"),
+        ("invalid-transition", 409, "The job's state does not allow this"),
+        ("lease-lost", 409, "The attempt does not hold the job any more"),
+        ("job-deleted", 410, "The job of this idempotency key has been deleted"),
+        ("payload-too-large", 413, "The request is larger than allowed"),
+        ("unsupported-media-type", 415, "The body's media type is not the one that is needed"),
+        ("range-not-satisfiable", 416, "The file does not have that range"),
+        ("validation-failed", 422, "The request does not fit"),
+        ("idempotency-key-reused", 422, "The idempotency key was used for another request"),
+        ("internal-error", 500, "Something went wrong on this side"),
+        ("database-unavailable", 503, "The database does not answer"),
+        ("overloaded", 503, "More requests wait than can be served soon"),
+    )
+}
+
+
+class Problem(Exception):
+    """What is answered instead of what was asked for."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        """`members` are added to the document; those that are None are left out."""
+        super().__init__(detail)
+        self.type, self.detail, self.headers = TYPES[code], detail, headers
+        self.members = {name: value for name, value in members.items() if value is not None}
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object, with the id of the request that is being answered."""
+        return {
+            "type": f"{PAGE}#{self.type.code}",
+            "title": self.type.title,
+            "status": self.type.status,
+            "detail": self.detail,
+            "code": self.type.code,
+            "request_id": get_contextvars().get("request_id"),
+            **self.members,
+        }
+
+    def response(self) -> Response:
+        """The answer."""
+        return Response(
+            to_json(self.document()), self.type.status, self.headers, media_type=MEDIA_TYPE
+        )

@@ -1,0 +1,277 @@
+"""What this API answers with: the shapes that the OpenAPI document promises.
+
+Hot answers are written from rows without passing through these models (api/documents.py); tests
+hold the two together.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from jobs.attempts import Cause, Outcome
+from jobs.keys.store import Scope
+from jobs.states import JobState
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+
+
+class Error(_Answer):
+    """Why an attempt failed."""
+
+    cause: Cause
+    type: str = Field(description="The exception's name")
+    message: str
+    traceback: str | None = Field(default=None, description="The handler's own frames")
+
+
+class Progress(_Answer):
+    """How far the newest attempt is, in its own words."""
+
+    fraction: float = Field(ge=0, le=1)
+    message: str | None
+
+
+class Links(_Answer):
+    """Where to go on; paths on this server, but for `flower`."""
+
+    self: str
+    events: str = Field(description="The history, as JSON or as a stream of Server-Sent Events")
+    ws: str = Field(description="The same over a WebSocket")
+    attempts: str
+    logs: str
+    cancel: str
+    retry: str
+    run_now: str
+    rerun: str
+    flower: str | None = Field(default=None, description="The newest attempt in Flower")
+
+
+class Job(_Answer):
+    """A job as it is now."""
+
+    id: UUID
+    kind: str
+    state: JobState
+    queue: str
+    priority: int = Field(ge=0, le=9, description="9 goes first")
+    args: dict[str, JsonValue] | None = Field(
+        description="With secrets redacted; null in lists, unless `full` is asked for"
+    )
+    result: JsonValue = Field(
+        description="What the handler returned, once the job has succeeded; null in lists"
+    )
+    error: Error | None = Field(description="Of the newest failure")
+    progress: Progress | None
+    attempt: int = Field(ge=0, description="Starts so far")
+    failures: int = Field(ge=0, description="Attempts that failed; `max_attempts` end the job")
+    crashes: int = Field(ge=0, description="Attempts whose process died; the third ends the job")
+    max_attempts: int = Field(ge=1)
+    labels: dict[str, str]
+    version: int = Field(ge=1, description="Grows with every event; the ETag")
+    seq: int = Field(ge=1, description="Of the newest event: the same number")
+    cancel_requested: bool
+    created_at: datetime
+    run_at: datetime | None = Field(description="Not earlier")
+    queued_at: datetime | None = Field(description="When it last became free to start")
+    started_at: datetime | None = Field(description="When the newest attempt did")
+    finished_at: datetime | None
+    parent_id: UUID | None = Field(description="The job that submitted it")
+    rerun_of: UUID | None = Field(description="The job that it repeats")
+    links: Links
+
+
+class Jobs(_Answer):
+    """The jobs of a batch, in its order."""
+
+    jobs: list[Job]
+
+
+class JobPage(_Answer):
+    """Some jobs, newest first."""
+
+    items: list[Job]
+    next_cursor: str | None = Field(description="For the next page; null is the only end")
+
+
+class Attempt(_Answer):
+    """One start of a job; what is not known while it runs is null."""
+
+    attempt: int = Field(ge=1)
+    worker: UUID
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: Outcome | None
+    cause: Cause | None
+    error: Error | None
+    max_rss_bytes: int | None
+    cpu_seconds: float | None
+
+
+class Attempts(_Answer):
+    items: list[Attempt]
+
+
+class LogLine(_Answer):
+    """A line that a handler wrote."""
+
+    seq: int = Field(ge=1, description="Of the event that brought it; lines may share one")
+    at: datetime
+    attempt: int = Field(ge=1)
+    level: str
+    message: str
+    fields: dict[str, JsonValue]
+
+
+class Log(_Answer):
+    items: list[LogLine]
+
+
+class RetryDefaults(_Answer):
+    """Full jitter over min(cap, base · 2^(failures−1)) seconds."""
+
+    base: float
+    cap: float
+
+
+class KindDefaults(_Answer):
+    """What a submission that does not say otherwise gets; durations in seconds."""
+
+    priority: int
+    max_attempts: int
+    timeout: float | None = Field(description="null: no limit")
+    retry: RetryDefaults
+
+
+class Kind(_Answer):
+    """A type of jobs."""
+
+    name: str
+    description: str | None = Field(description="The handler's docstring")
+    queue: str
+    defaults: KindDefaults
+    args_schema: dict[str, JsonValue] = Field(description="JSON Schema, 2020-12")
+    result_schema: dict[str, JsonValue] | None = Field(description="null: any JSON value")
+
+
+class Kinds(_Answer):
+    items: list[Kind]
+
+
+class Queue(_Answer):
+    """What waits in a queue, and who serves it."""
+
+    name: str
+    queued: int = Field(ge=0)
+    running: int = Field(ge=0)
+    scheduled: int = Field(ge=0)
+    oldest_wait_seconds: float | None = Field(description="Of a job that could start")
+    paused: bool
+    workers: int = Field(ge=0, description="That are alive")
+
+
+class Queues(_Answer):
+    items: list[Queue]
+
+
+class Worker(_Answer):
+    """One start of a worker process that is alive."""
+
+    id: UUID
+    host: str
+    pid: int
+    pool: str = Field(description="prefork or threads")
+    queues: list[str]
+    slots: int = Field(ge=1, description="Attempts at a time")
+    running: int = Field(ge=0)
+    started_at: datetime
+    seen_at: datetime
+
+
+class Workers(_Answer):
+    items: list[Worker]
+
+
+class File(_Answer):
+    """A stored file."""
+
+    id: UUID
+    name: str = Field(description="As the uploader called it, without folders")
+    size: int = Field(ge=0, description="Bytes")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    media_type: str
+    job_id: UUID | None = Field(description="The job that made it")
+    created_at: datetime
+    links: dict[Literal["self", "content"], str]
+
+
+class ApiKey(_Answer):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    prefix: str = Field(description="How the key begins")
+    scopes: list[Scope | str]
+    created_at: datetime
+    last_used_at: datetime | None = Field(description="To the minute")
+
+
+class ApiKeys(_Answer):
+    items: list[ApiKey]
+
+
+class MadeApiKey(ApiKey):
+    key: str = Field(description="The key itself; it is shown this once")
+
+
+class Alive(_Answer):
+    """The process answers."""
+
+    status: Literal["alive", "dead"]
+
+
+class Readiness(_Answer):
+    """Whether requests should be sent here."""
+
+    status: Literal["ready", "degraded", "unavailable"] = Field(
+        description="degraded: the broker is away; jobs are accepted, and start when it is back"
+    )
+    database: Literal["ok", "away"]
+    broker: Literal["ok", "away"]
+    draining: bool = Field(description="The process has been told to end")
+    dispatchers: int | None = Field(description="That are alive; null: not known")
+    workers: int | None = Field(description="That are alive; null: not known")
+
+
+class Flaw(_Answer):
+    """One thing that is wrong with the request."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
+
+    pointer: str = Field(description="A JSON pointer (RFC 6901) as a URI fragment")
+    detail: str
+    in_: Literal["query", "header", "cookie"] | None = Field(
+        default=None,
+        alias="in",
+        description="The part of the request that the pointer leads into; absent: the body",
+    )
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = Field(
+        description="Leads to a description", json_schema_extra={"format": "uri-reference"}
+    )
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str
+    code: str = Field(description="Stable, for programs")
+    request_id: str
+    errors: list[Flaw] | None = Field(default=None, description="With `validation-failed`")
+
+
+JsonObject = dict[str, Any]

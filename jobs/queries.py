@@ -1,0 +1,181 @@
+"""What readers ask about jobs: one, a page of many, its attempts and its log.
+
+Every answer is of one project and comes from one statement. A page is found by keyset: ids sort by
+birth, so "newest first" is by id alone, and a page costs the same wherever it lies.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import col
+
+from jobs.errors import JobNotFound
+from jobs.models import STATE, Job, JobAttempt
+from jobs.states import JobState
+from jobs.views import JobView, job_columns
+
+CLOCK_SLACK = timedelta(days=1)  # no submitter's clock is further from the database's
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows; what is empty does not narrow it."""
+
+    states: Sequence[JobState] = ()
+    kind: str | None = None
+    queue: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    ids: Sequence[UUID] = ()
+
+
+class Page(NamedTuple):
+    """Some jobs, newest first."""
+
+    jobs: list[JobView]
+    last_id: UUID | None  #: where the next page goes on; None: there is none
+
+
+class AttemptView(NamedTuple):
+    """An attempt; what is not known while it runs is None."""
+
+    attempt: int
+    worker: UUID
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    cause: str | None
+    error: dict[str, Any] | None
+    max_rss_bytes: int | None
+    cpu_seconds: float | None
+
+
+class LogLine(NamedTuple):
+    """A line of a job's log; lines that were written together share the event's `seq`."""
+
+    seq: int
+    at: datetime
+    attempt: int
+    level: str
+    message: str
+    fields: dict[str, Any]
+
+
+def _state(state: JobState) -> sa.ColumnElement[Any]:
+    """The state in the statement's own text, so that partial indexes are seen."""
+    return sa.literal_column(f"'{state}'::job_state", type_=STATE)
+
+
+_JOB = sa.bindparam("job", type_=sa.Uuid)
+_PROJECT = sa.bindparam("project", type_=sa.Text)
+_OURS = col(Job.project_id) == _PROJECT
+_GET_JOB = sa.select(*job_columns()).where(col(Job.id) == _JOB, _OURS)
+
+
+def get_job(connection: Connection, project_id: str, job_id: UUID) -> JobView:
+    """The project's job as it is now. JobNotFound."""
+    row = connection.execute(_GET_JOB, {"job": job_id, "project": project_id}).one_or_none()
+    if row is None:
+        raise JobNotFound(job_id)
+    return JobView._make(row)
+
+
+def page_jobs(
+    connection: Connection,
+    project_id: str,
+    wanted: JobFilter,
+    *,
+    limit: int,
+    before: UUID | None = None,
+    full: bool = False,
+) -> Page:
+    """The next `limit` jobs older than `before`; without `full`, args and result are None."""
+    statement = (
+        sa.select(*job_columns(full=full))
+        .where(_OURS, *_conditions(wanted))
+        .order_by(col(Job.id).desc())
+        .limit(limit + 1)
+    )
+    if before is not None:
+        statement = statement.where(col(Job.id) < before)
+    rows = connection.execute(statement, {"project": project_id})
+    jobs = [JobView._make(row) for row in rows]
+    return Page(jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None)
+
+
+def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if wanted.states:
+        states = [_state(state) for state in wanted.states]
+        conditions.append(col(Job.state).in_(states))
+    if wanted.kind is not None:
+        conditions.append(col(Job.kind) == wanted.kind)
+    if wanted.queue is not None:
+        conditions.append(col(Job.queue) == wanted.queue)
+    if wanted.labels:
+        conditions.append(col(Job.labels) != sa.literal_column("'{}'::jsonb"))
+        conditions.append(sa.cast(col(Job.labels), JSONB).contains(dict(wanted.labels)))
+    if wanted.ids:
+        conditions.append(col(Job.id).in_(wanted.ids))
+    if wanted.created_after is not None:
+        conditions.append(col(Job.created_at) > wanted.created_after)
+        conditions.append(col(Job.id) >= _first_id(wanted.created_after - CLOCK_SLACK))
+    if wanted.created_before is not None:
+        conditions.append(col(Job.created_at) < wanted.created_before)
+        conditions.append(col(Job.id) < _first_id(wanted.created_before + CLOCK_SLACK))
+    return conditions
+
+
+def _first_id(at: datetime) -> UUID:
+    """The lowest UUIDv7 of that millisecond, so that the walk by id begins and ends near it."""
+    milliseconds = max(0, int(at.timestamp() * 1000))
+    return UUID(int=milliseconds << 80)
+
+
+_RUNNING = sa.select(
+    col(Job.attempt),
+    col(Job.worker),
+    col(Job.started_at),
+    *(sa.null().label(name) for name in AttemptView._fields[3:]),
+).where(col(Job.id) == _JOB, col(Job.state) == _state(JobState.RUNNING))
+_ENDED = sa.select(*(col(getattr(JobAttempt, name)) for name in AttemptView._fields)).where(
+    col(JobAttempt.job_id) == _JOB
+)
+_EXISTS = sa.select(sa.literal(1)).where(col(Job.id) == _JOB, _OURS)
+_ATTEMPTS = _ENDED.union_all(_RUNNING).order_by("attempt")
+
+
+def list_attempts(connection: Connection, project_id: str, job_id: UUID) -> list[AttemptView]:
+    """The job's attempts in their order, the running one included. JobNotFound."""
+    _require(connection, project_id, job_id)
+    return [AttemptView._make(row) for row in connection.execute(_ATTEMPTS, {"job": job_id})]
+
+
+_LINES = sa.text("""
+SELECT event.seq, CAST(line ->> 'at' AS timestamptz) AS at, event.attempt,
+       line ->> 'level' AS level, line ->> 'message' AS message,
+       coalesce(line -> 'fields', '{}') AS fields
+FROM job_event AS event,
+     jsonb_array_elements(event.data -> 'lines') WITH ORDINALITY AS each (line, number)
+WHERE event.job_id = :job AND event.type = 'log' AND event.seq > :after
+ORDER BY event.seq, each.number
+""").columns(fields=JSONB)
+
+
+def list_log(connection: Connection, project_id: str, job_id: UUID, after: int) -> list[LogLine]:
+    """The lines of the job's log events after that `seq`. JobNotFound."""
+    _require(connection, project_id, job_id)
+    rows = connection.execute(_LINES, {"job": job_id, "after": after})
+    return [LogLine._make(row) for row in rows]
+
+
+def _require(connection: Connection, project_id: str, job_id: UUID) -> None:
+    if connection.execute(_EXISTS, {"job": job_id, "project": project_id}).first() is None:
+        raise JobNotFound(job_id)

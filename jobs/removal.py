@@ -1,0 +1,42 @@
+"""Deleting a job for good; the accounts know of it."""
+
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlmodel import col
+
+from jobs.errors import InvalidTransition, JobNotFound
+from jobs.models import Job
+from jobs.states import FINAL
+
+_FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
+# One statement: the job, what belongs to it, and the count go together.
+_DELETE = sa.text(f"""
+WITH removed AS (
+    DELETE FROM job WHERE id = :job AND project_id = :project AND state IN ({_FINAL}) RETURNING id
+),
+counted AS (
+    INSERT INTO intake_total (process_id, removed)
+    SELECT CAST(:process_id AS uuid), count(*) FROM removed HAVING count(*) > 0
+    ON CONFLICT (process_id) DO UPDATE SET removed = intake_total.removed + excluded.removed
+)
+SELECT count(*) FROM removed
+""")  # noqa: S608 - names of states only; every value is bound
+
+
+def delete_job(connection: Connection, project_id: str, job_id: UUID, *, process_id: UUID) -> None:
+    """The job, its events, attempts and steps are gone; its idempotency key remembers it.
+
+    InvalidTransition unless it has ended; JobNotFound. Locks the process's row of intake_total.
+    """
+    binds = {"job": job_id, "project": project_id, "process_id": process_id}
+    if connection.execute(_DELETE, binds).scalar_one():
+        return
+    statement = sa.select(col(Job.state)).where(
+        col(Job.id) == job_id, col(Job.project_id) == project_id
+    )
+    state = connection.execute(statement).scalar_one_or_none()
+    if state is None:
+        raise JobNotFound(job_id)
+    raise InvalidTransition(job_id, state, "delete")

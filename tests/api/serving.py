@@ -1,0 +1,85 @@
+"""The real application behind a real server, on a port of its own."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import uvicorn
+
+from api.app import create_app
+from jobs import database
+from jobs.keys.store import create_key
+from jobs.settings import Settings
+from tests.eventually import eventually
+
+
+@dataclass(frozen=True)
+class Api:
+    """A server that runs, and a client with a key for it."""
+
+    settings: Settings
+    url: str
+    key: str
+    http: httpx2.Client
+
+    def submit(self, kind: str = "test.echo", **fields: Any) -> dict[str, Any]:
+        """An accepted job."""
+        response = self.http.post("/v1/jobs", json={"kind": kind, "args": {}, **fields})
+        assert response.status_code == 202, response.text
+        job: dict[str, Any] = response.json()
+        return job
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        response = self.http.get(f"/v1/jobs/{job_id}")
+        assert response.status_code == 200, response.text
+        job: dict[str, Any] = response.json()
+        return job
+
+
+@contextmanager
+def serve(settings: Settings) -> Iterator[Api]:
+    """A server of these settings, as long as the block lasts."""
+    key = new_key(settings)
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(settings), log_config=None, lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        eventually(lambda: server.started or not thread.is_alive())
+        assert server.started
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        headers = {"Authorization": f"Bearer {key}"}
+        limits = httpx2.Limits(max_connections=200, max_keepalive_connections=200)
+        with httpx2.Client(base_url=url, headers=headers, timeout=40, limits=limits) as client:
+            yield Api(settings, url, key, client)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def new_key(settings: Settings, **options: Any) -> str:
+    """A key that opens everything, or the `scopes` given."""
+    engine = database.make_engine(settings, name="tests", size=1)
+    try:
+        with engine.begin() as connection:
+            return create_key(connection, options.pop("project", "default"), "tests", **options)[1]
+    finally:
+        engine.dispose()
+
+
+def problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:
+    """The response's problem document, which is as RFC 9457 and the contract say."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert document["status"] == status
+    assert document["code"] == code, document
+    assert document["request_id"] == response.headers["x-request-id"]
+    assert {"type", "title", "detail"} <= document.keys()
+    return document
