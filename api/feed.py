@@ -1,0 +1,124 @@
+"""The newest events of one watched job, put in order out of hints and the log.
+
+Hints are lost, doubled and overtake each other; what is handed to readers has no gap all the same.
+A hint that comes before its turn waits, and `is_behind` says that the log has to be read. No clock
+and no I/O here: api/hub.py brings both.
+"""
+
+import asyncio
+from collections import deque
+from itertools import islice
+from uuid import UUID
+
+from api.recorded import Hint, Page, Recorded
+from jobs.events import ENDINGS
+
+KEPT_EVENTS = 256  # a reader that is further behind reads the log by itself
+KEPT_CHARACTERS = 1024 * 1024  # of JSON: log lines may be long
+MAX_EARLY = 256  # hints; what is not kept comes from the log
+
+
+class Feed:
+    """One job's newest events. Nothing is known of it until the log was read (`learn`)."""
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        self.newest: int | None = None  #: everything up to this `seq` is known
+        self.is_gone = False  #: the job was deleted
+        self.waiting: set[asyncio.Event] = set()  #: of its readers
+        self.signs = 0  #: so often something turned up that only the log has
+        self._settled = 0  #: of those signs
+        self._kept: deque[Recorded] = deque()
+        self._characters = 0
+        self._early: dict[int, Recorded] = {}
+        self._ended = False
+
+    @property
+    def is_behind(self) -> bool:
+        """There may be something newer, which only the log has."""
+        return self.signs > self._settled
+
+    @property
+    def is_over(self) -> bool:
+        """The newest event has ended the job, and there is no sign of a later one."""
+        return self._ended and not self.is_behind
+
+    def after(self, seq: int) -> list[Recorded] | None:
+        """The known events after that one; None: only the log can tell."""
+        if self.newest is None:
+            return None
+        if seq >= self.newest:
+            return []
+        if not self._kept or self._kept[0].seq > seq + 1:
+            return None
+        return list(islice(self._kept, seq + 1 - self._kept[0].seq, None))
+
+    def hear(self, hint: Hint) -> None:
+        """The event is known, or it is known that the log has to be read."""
+        if self.newest is not None and hint.seq <= self.newest:
+            return
+        if hint.event is not None and hint.seq - 1 == self.newest:
+            self._append(hint.event)
+            self._take_early()
+        else:
+            if hint.event is not None and len(self._early) < MAX_EARLY:
+                self._early[hint.seq] = hint.event
+            self.signs += 1
+        self.wake()
+
+    def learn(self, page: Page, signs: int) -> None:
+        """What the log said is known. `signs` were there when it was asked.
+
+        The page must be the last one, unless it begins right after our newest event.
+        """
+        before = (self.newest, self.is_over)
+        if self.newest is None:
+            self.newest = page.seq - len(page.events)
+        for event in page.events:
+            if event.seq > self.newest + 1:  # asked for by a reader that was ahead of the feed
+                self._kept.clear()
+                self._characters = 0
+                self.newest = event.seq - 1
+            if event.seq == self.newest + 1:
+                self._append(event)
+        if self.newest == page.seq:
+            self._ended = page.is_final
+        self._take_early()
+        self.settle(signs)
+        if self.newest < page.seq:
+            self.signs += 1
+        if before != (self.newest, self.is_over):
+            self.wake()
+
+    def begin_after(self, seq: int) -> None:
+        """Somebody has seen the job at `seq`; what was before is nobody's concern."""
+        if self.newest is None:
+            self.newest = seq
+            self._take_early()
+
+    def settle(self, signs: int) -> None:
+        """The log had no more than is known here when there were that many signs."""
+        was_over = self.is_over
+        self._settled = max(self._settled, signs)
+        if not self.is_behind:
+            self._early.clear()
+        if self.is_over and not was_over:
+            self.wake()
+
+    def wake(self) -> None:
+        """Its readers look again."""
+        for event in self.waiting:
+            event.set()
+
+    def _take_early(self) -> None:
+        assert self.newest is not None
+        while event := self._early.pop(self.newest + 1, None):
+            self._append(event)
+
+    def _append(self, event: Recorded) -> None:
+        self._kept.append(event)
+        self._characters += len(event.json)
+        while len(self._kept) > KEPT_EVENTS or self._characters > KEPT_CHARACTERS:
+            self._characters -= len(self._kept.popleft().json)
+        self.newest = event.seq
+        self._ended = event.type in ENDINGS

@@ -1,0 +1,206 @@
+"""Who follows a job gets its events, all and in order; who waits for one is woken.
+
+One per API process. The log in PostgreSQL is the truth; hints from Redis make it quick, usually a
+few milliseconds after the commit. Where a hint is missing the log is read: at once for a gap, and
+every SWEEP_EVERY for all watched jobs, so that without Redis a stream is late and never wrong. It
+holds no connection while nothing happens, and no queue per reader: a job's newest events are kept
+once (api/feed.py), and a reader that is further behind reads the log.
+
+Everything here belongs to the event loop's thread.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from api.draining import Draining
+from api.feed import Feed
+from api.follower import Follower, Watch
+from api.recorded import Page, hinted_job, page_of, read_hint
+from api.subscription import Subscription
+from jobs.errors import DatabaseUnavailable
+from jobs.events import News, read_history, read_news
+
+SWEEP_EVERY = 1.5  # seconds; streams promise to be at most 2 s late when hints are lost
+GATHER = 0.02  # seconds in which a gap may close by itself, or share its query with others
+PAGE = 256  # events of a history that are read, and held, at a time
+MOST_NEWS = 2000  # events a query for all jobs: a few megabytes
+DATABASE_PAUSE = 0.5  # seconds before a database that is away is asked again
+READERS_AT_ONCE = 4  # histories read at a time, so that requests find free connections
+
+NOTHING = News({}, set(), is_whole=True)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class Reads(Protocol):
+    """What the hub needs of api.database.Database."""
+
+    async def run(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T: ...
+
+
+class Hub:
+    """An async context manager, for as long as the process serves."""
+
+    def __init__(self, database: Reads, broker_url: str, draining: Draining) -> None:
+        self._database, self._draining = database, draining
+        self._feeds: dict[bytes, Feed] = {}
+        self._due = asyncio.Event()  # the log is to be read now
+        self._sweep_due = False  # for all jobs
+        self._reading = asyncio.Semaphore(READERS_AT_ONCE)
+        self._subscription = Subscription(
+            broker_url, on_open=self._hints_begin, on_message=self._hear
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._draining.call(self._wake_all)
+        self._tasks = [
+            asyncio.create_task(self._subscription.run(), name="hub-hints"),
+            asyncio.create_task(self._keep_up(), name="hub-log"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(_say_why)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @asynccontextmanager
+    async def follow(self, project_id: str, job_id: UUID, after: int) -> AsyncIterator[Follower]:
+        """The job's events after that `seq`, first those there are and then as they come.
+
+        JobNotFound and DatabaseUnavailable before anything else.
+        """
+        with self._watched(job_id) as (feed, woken):
+
+            async def read_page(seq: int) -> Page:
+                return await self._read_page(project_id, feed, seq)
+
+            follower = Follower(feed, woken, self._draining, after=after, read_page=read_page)
+            yield await follower.open()
+
+    @asynccontextmanager
+    async def watch(self, job_id: UUID) -> AsyncIterator[Watch]:
+        """To be woken when something happens to the job. Begin it before the job is read."""
+        with self._watched(job_id) as (feed, woken):
+            yield Watch(feed, woken, self._draining)
+
+    @contextmanager
+    def _watched(self, job_id: UUID) -> Iterator[tuple[Feed, asyncio.Event]]:
+        key, woken = str(job_id).encode(), asyncio.Event()
+        feed = self._feeds.setdefault(key, Feed(job_id))
+        feed.waiting.add(woken)
+        self._subscription.want()
+        try:
+            yield feed, woken
+        finally:
+            feed.waiting.discard(woken)
+            if not feed.waiting:
+                del self._feeds[key]
+            if not self._feeds:
+                self._subscription.unwant()
+
+    async def _read_page(self, project_id: str, feed: Feed, after: int) -> Page:
+        async with self._reading:
+            signs = feed.signs
+            run = self._database.run
+            page = page_of(await run(read_history, project_id, feed.job_id, after, PAGE))
+        if page.is_last:
+            feed.learn(page, signs)
+            self._look(feed)
+        return page
+
+    def _hear(self, message: bytes) -> None:
+        feed = self._feeds.get(hinted_job(message))
+        if feed is not None and (hint := read_hint(message)) is not None:
+            feed.hear(hint)
+            self._look(feed)
+
+    def _look(self, feed: Feed) -> None:
+        if feed.is_behind and feed.newest is not None:
+            self._due.set()
+
+    def _hints_begin(self) -> None:
+        """Hints may have been lost before, so that all jobs are looked at."""
+        self._sweep_due = True
+        self._due.set()
+
+    def _wake_all(self) -> None:
+        for feed in self._feeds.values():
+            feed.wake()
+
+    async def _keep_up(self) -> None:
+        """Until it is cancelled, the feeds do not stay behind the log."""
+        loop = asyncio.get_running_loop()
+        swept_at, is_away = loop.time(), False
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(swept_at + SWEEP_EVERY):
+                    await self._due.wait()
+                    await asyncio.sleep(GATHER)
+            self._due.clear()
+            sweeps = self._sweep_due or loop.time() >= swept_at + SWEEP_EVERY
+            if sweeps:
+                self._sweep_due, swept_at = False, loop.time()
+            feeds = [feed for feed in self._feeds.values() if sweeps or feed.is_behind]
+            try:
+                await self._catch_up(feeds)
+                is_away = False
+            except (DatabaseUnavailable, DBAPIError) as error:
+                if not is_away:
+                    cause = repr(error.__cause__ or error)
+                    _log.warning("streams wait for the database", cause=cause)
+                is_away = True
+                self._hints_begin()
+                await asyncio.sleep(DATABASE_PAUSE)
+
+    async def _catch_up(self, feeds: Sequence[Feed]) -> None:
+        """The feeds know all that was committed before."""
+        news = NOTHING
+        while feeds:
+            asked = {feed: feed.signs for feed in feeds if feed.newest is not None}
+            afters = {feed.job_id: feed.newest or 0 for feed in asked if not feed.is_gone}
+            if afters:
+                news = await self._database.run(read_news, afters, MOST_NEWS)
+            for feed in feeds:
+                if feed in asked:
+                    _update(feed, news, asked[feed])
+                else:
+                    feed.wake()  # a long poll that has not said what it knows
+            if news.is_whole:
+                return
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """Neither task ends but by being cancelled; else somebody has to know."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a task of the hub has ended", task=task.get_name(), exc_info=error)
+
+
+def _update(feed: Feed, news: News, signs: int) -> None:
+    """The feed knows the news, for which the log was asked when it had so many signs."""
+    history = news.histories.get(feed.job_id)
+    if history is not None:
+        feed.learn(page_of(history), signs)
+    elif feed.job_id in news.gone:
+        feed.is_gone = True
+        feed.wake()
+    elif news.is_whole:
+        feed.settle(signs)
