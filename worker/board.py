@@ -1,0 +1,170 @@
+"""The board: what a worker runs right now, said by whoever runs it.
+
+A pool process writes its own place in memory that it shares with its parent, so the parent knows
+the truth about a child even when Celery's event loop hangs on a dead broker, and after the child's
+death. An attempt stands there from before its claim until after its report.
+"""
+
+import math
+import mmap
+import os
+import struct
+import tempfile
+import threading
+import time
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from billiard.process import current_process
+
+PLACES = 1024  # pool processes; a worker with more than a few dozen is a mistake
+PLACE_BYTES = 64
+_RECORD = struct.Struct("<i16sidd?")  # Running, as it lies in a place, before its checksum
+_CHECKSUM = struct.Struct("<I")
+_TRIES = 10  # readings of a place that is being written; one takes less than a microsecond
+VARIABLE = "LADING_WORKER_BOARD"  # the board's file, for children that are not made by fork
+
+
+class Running(NamedTuple):
+    """One attempt in its process."""
+
+    pid: int
+    job_id: UUID
+    attempt: int
+    since: float  #: by the monotonic clock, which is the machine's
+    limit: float  #: seconds it may take; infinite where there is no limit
+    is_claimed: bool = False  #: else the claim may or may not have been committed
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        """The attempt that it is."""
+        return self.job_id, self.attempt
+
+    def is_same(self, other: "Running") -> bool:
+        """Whether both are the same attempt in the same process."""
+        return self.pid == other.pid and self.key == other.key
+
+
+class Board(ABC):
+    """Each thread or process that makes attempts has one place on it, and makes one at a time."""
+
+    @contextmanager
+    def place(self, job_id: UUID, attempt: int) -> Iterator["Running"]:
+        """Inside, the attempt stands on the board, as one that is not claimed yet."""
+        running = Running(os.getpid(), job_id, attempt, time.monotonic(), math.inf)
+        self.write(running)
+        try:
+            yield running
+        finally:
+            self.write(None)
+
+    @abstractmethod
+    def write(self, running: Running | None) -> None:
+        """The caller's own place shows this."""
+
+    @abstractmethod
+    def running(self) -> list[Running]:
+        """All that stands there now."""
+
+    def shows(self, running: Running) -> bool:
+        """Whether that attempt still stands there for that process."""
+        return any(other.is_same(running) for other in self.running())
+
+    def names(self, job_id: UUID, attempt: int) -> bool:
+        """Whether anybody here runs that attempt."""
+        return any(running.key == (job_id, attempt) for running in self.running())
+
+    @abstractmethod
+    def close(self) -> None:
+        """Nothing of it is left behind."""
+
+
+class ThreadBoard(Board):
+    """For pools whose attempts run in threads of one process."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, Running] = {}
+
+    def write(self, running: Running | None) -> None:
+        if running is None:
+            self._places.pop(threading.get_ident(), None)
+        else:
+            self._places[threading.get_ident()] = running
+
+    def running(self) -> list[Running]:
+        return list(self._places.copy().values())
+
+    def close(self) -> None:
+        self._places.clear()
+
+
+class SharedBoard(Board):
+    """For pools of processes: a file in memory, with a place for each index in the pool.
+
+    Only a child writes its place, and its successor after it: a dead child's last words stay.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), PLACES * PLACE_BYTES)
+
+    @classmethod
+    def create(cls) -> "SharedBoard":
+        """A new, empty board, which children find by the environment."""
+        memory = Path("/dev/shm")  # noqa: S108 - a folder of Linux; the file's name is a random one
+        folder = memory if os.access(memory, os.W_OK) else None
+        handle, path = tempfile.mkstemp(prefix="lading-worker-", dir=folder)
+        os.truncate(handle, PLACES * PLACE_BYTES)
+        os.close(handle)
+        os.environ[VARIABLE] = path
+        return cls(Path(path))
+
+    @classmethod
+    def inherited(cls) -> "SharedBoard":
+        """The parent's board."""
+        return cls(Path(os.environ[VARIABLE]))
+
+    def write(self, running: Running | None) -> None:
+        start = self._index() * PLACE_BYTES
+        self._memory[start : start + PLACE_BYTES] = _EMPTY if running is None else _pack(running)
+
+    def running(self) -> list[Running]:
+        taken = self._memory[::PLACE_BYTES]
+        found = (self._read(index * PLACE_BYTES) for index, mark in enumerate(taken) if mark)
+        return [running for running in found if running is not None]
+
+    def names(self, job_id: UUID, attempt: int) -> bool:
+        return self._memory.find(job_id.bytes) >= 0 and super().names(job_id, attempt)
+
+    def close(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _index() -> int:
+        process: Any = current_process()
+        return int(process.index)
+
+    def _read(self, start: int) -> Running | None:
+        for _ in range(_TRIES):
+            if not self._memory[start]:
+                return None
+            record = self._memory[start + 1 : start + PLACE_BYTES]
+            body = record[: _RECORD.size]
+            if _CHECKSUM.unpack_from(record, _RECORD.size)[0] == zlib.crc32(body):
+                pid, job_id, *rest = _RECORD.unpack(body)
+                return Running(pid, UUID(bytes=job_id), *rest)
+        return None
+
+
+_EMPTY = bytes(PLACE_BYTES)
+
+
+def _pack(running: Running) -> bytes:
+    body = _RECORD.pack(running.pid, running.job_id.bytes, *running[2:])
+    return (b"\1" + body + _CHECKSUM.pack(zlib.crc32(body))).ljust(PLACE_BYTES, b"\0")

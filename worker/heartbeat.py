@@ -1,0 +1,104 @@
+"""The heartbeat: the parent says that it lives, and keeps the leases of what really runs in it.
+
+A thread with a connection of its own: neither a busy child nor a hanging broker can stop it. What
+it names stands on the board, so a lease is renewed only while the attempt is being made.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs import workers
+from jobs.database import autocommit, make_engine
+from jobs.settings import Settings
+from jobs.workers import Held, WorkerProcess
+from worker.board import Running
+from worker.watch import LOST, Watch
+
+FIRST_PAUSE = 1.0  # seconds between two tries to sign on
+FAREWELL_WITHIN = 1.0  # seconds for the last statement
+
+_log = structlog.get_logger(__name__)
+
+
+class Heart:
+    """One worker's."""
+
+    def __init__(self, settings: Settings, worker: WorkerProcess, watch: Watch) -> None:
+        self.worker, self._watch = worker, watch
+        self._lease = settings.lease
+        self._every = settings.heartbeat.total_seconds()
+        self._engine: Engine = autocommit(make_engine(settings, name="heartbeat", size=1))
+        self._missing: set[tuple[UUID, int]] = set()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def begin(self, check: Callable[[], object]) -> None:
+        """The worker is known, and beats from now on.
+
+        Waits for PostgreSQL as long as it takes; `check` is called meanwhile, and may raise.
+        """
+        while not self._beats():
+            check()
+            self._closing.wait(FIRST_PAUSE)
+        self._thread.start()
+
+    def end(self) -> None:
+        """The worker has signed off, if PostgreSQL answers within a second."""
+        self._closing.set()
+        farewell = threading.Thread(target=self._sign_off, name="farewell", daemon=True)
+        farewell.start()
+        farewell.join(FAREWELL_WITHIN)
+
+    def _run(self) -> None:
+        next_at = time.monotonic() + self._every
+        while not self._closing.wait(max(next_at - time.monotonic(), 0)):
+            next_at = max(next_at, time.monotonic() - self._every) + self._every
+            self._beats()
+
+    def _beats(self) -> bool:
+        begun = time.monotonic()
+        standing = {running.key: running for running in self._watch.board.running()}
+        try:
+            with self._engine.connect() as connection:
+                workers.beat(connection, self.worker)
+                held = (
+                    workers.renew(connection, self.worker.id, list(standing), self._lease)
+                    if standing
+                    else []
+                )
+        except SQLAlchemyError as error:
+            _log.warning("no heartbeat", error=str(error))
+            return False
+        self._watch.renewed_at = begun
+        self._judge(standing, held)
+        return True
+
+    def _judge(self, standing: dict[tuple[UUID, int], Running], held: list[Held]) -> None:
+        """Ends what the job has gone on without. What is just ending is missing for one beat only.
+
+        An attempt that another one has ended says so; of a deleted job nothing is left.
+        """
+        missing = {
+            (each.job_id, each.attempt)
+            for each in held
+            if not each.is_running and each.outcome is None
+        }
+        for each in held:
+            key = (each.job_id, each.attempt)
+            running = standing[key]
+            if each.is_lost or (running.is_claimed and key in missing & self._missing):
+                self._watch.end(running, LOST)
+        self._missing = missing
+
+    def _sign_off(self) -> None:
+        try:
+            with self._engine.connect() as connection:
+                workers.sign_off(connection, self.worker.id)
+        except SQLAlchemyError as error:
+            _log.warning("could not sign off", error=str(error))

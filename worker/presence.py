@@ -1,0 +1,114 @@
+"""The worker's presence: a step of Celery's worker that starts board, watch and heartbeat.
+
+In the parent it begins once the pool runs and before the first bell is heard, and ends when the
+last attempt has: the pool's stop waits for them, and their leases must hold meanwhile.
+"""
+
+import os
+import signal
+import socket
+from types import FrameType
+from typing import Any
+
+from celery import bootsteps
+from celery.concurrency.prefork import TaskPool as ProcessPool
+from celery.platforms import EX_OK
+from celery.worker import state
+from celery.worker.components import Pool
+
+from jobs.workers import WorkerProcess
+from worker.board import Board, SharedBoard, ThreadBoard
+from worker.heartbeat import Heart
+from worker.reports import Reports
+from worker.watch import ProcessWatch, ThreadWatch, Watch
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class Presence(bootsteps.StartStopStep):
+    """See Celery's documentation of bootsteps: made before the pool forks, started after it."""
+
+    requires = (Pool,)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        worker.app.presence = self
+        self._app = worker.app
+        self._watch: Watch | None = None
+        self._heart: Heart | None = None
+
+    def create(self, worker: Any) -> None:
+        """The board is there, for the children to inherit."""
+        self._app.begin(self._make_board(worker))
+
+    def start(self, worker: Any) -> None:
+        """The worker is known to the database and watched."""
+        app = self._app
+        reports = Reports(app.settings, app.registry, app.worker_id)
+        if self._is_forking(worker):
+            self._watch = ProcessWatch(app.settings, app.board, reports)
+        else:
+            self._watch = ThreadWatch(app.settings, app.board, reports, app.runtime().links)
+        app.watch = self._watch
+        self._heart = Heart(app.settings, self._describe(worker), self._watch)
+        self._heart.begin(state.maybe_shutdown)
+        self._watch.begin(self._heart.end)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._stop)
+
+    def close(self, _worker: Any) -> None:
+        """The worker is stopping, whoever asked for it."""
+        if self._watch is not None:
+            self._watch.stop_soon()
+
+    def stop(self, _worker: Any) -> None:
+        """Nothing yet: the pool waits for its attempts after this."""
+
+    def terminate(self, _worker: Any) -> None:
+        """As `stop`."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the log: who this is, and what it serves."""
+        if self._heart is None:
+            return {}
+        worker = self._heart.worker
+        return {
+            "worker_id": str(worker.id),
+            "pid": worker.pid,
+            "pool": worker.pool,
+            "queues": worker.queues,
+            "slots": worker.slots,
+        }
+
+    def end(self) -> None:
+        """All attempts have ended; the worker signs off."""
+        if self._watch is not None and self._heart is not None:
+            self._watch.close()
+            self._watch.reports.drain(1.0)
+            self._heart.end()
+        self._app.board.close()
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        """The first signal ends the worker when its attempts have ended; the second one, now."""
+        state.should_stop = EX_OK  # type: ignore[assignment]
+        if self._watch is not None:
+            self._watch.stop_soon()
+
+    @staticmethod
+    def _is_forking(worker: Any) -> bool:
+        return issubclass(worker.pool_cls, ProcessPool)
+
+    def _make_board(self, worker: Any) -> Board:
+        return SharedBoard.create() if self._is_forking(worker) else ThreadBoard()
+
+    def _describe(self, worker: Any) -> WorkerProcess:
+        return WorkerProcess(
+            id=self._app.worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            pool="prefork" if self._is_forking(worker) else "threads",
+            queues=sorted(self._app.amqp.queues.consume_from),
+            kinds=list(self._app.registry),
+            slots=worker.max_concurrency or worker.concurrency,
+        )

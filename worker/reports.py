@@ -1,0 +1,125 @@
+"""Reports of attempts that cannot report themselves: their process is gone, or is about to go."""
+
+import math
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs import lifecycle, workers
+from jobs.attempts import Cause
+from jobs.database import autocommit, make_engine
+from jobs.errors import LeaseLost
+from jobs.hints import Hints
+from jobs.lifecycle import Moved
+from jobs.registry import Registry
+from jobs.settings import Settings
+from jobs.workers import Remains
+from lading.retry import RetryPolicy
+from worker.board import Running
+from worker.link import Stop
+from worker.outcomes import overrun
+from worker.patience import until_answered
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why an attempt was ended from outside; without `stop` it was not, and its process died."""
+
+    stop: Stop | None
+    detail: str
+    cause: Cause = Cause.CRASHED
+
+
+class Reports:
+    """A thread with a connection of its own; what it is given is reported when PostgreSQL answers.
+
+    Nothing is said of an attempt that another worker made, or that has ended already.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry, worker_id: UUID) -> None:
+        self._registry, self._worker_id = registry, worker_id
+        engine = make_engine(settings, name="worker reports", size=1)
+        self._engine = autocommit(engine)
+        self._hints = Hints(settings.broker_url.get_secret_value())
+        self._waiting = queue.SimpleQueue[tuple[Running, Verdict]]()
+        self._unfinished = 0
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, name="reports", daemon=True).start()
+
+    def add(self, running: Running, verdict: Verdict) -> None:
+        """The attempt's end is reported soon."""
+        with self._lock:
+            self._unfinished += 1
+        self._waiting.put((running, verdict))
+
+    def drain(self, within: float) -> bool:
+        """Whether all has been reported and told, which is waited for so many seconds."""
+        end = time.monotonic() + within
+        while self._unfinished and time.monotonic() < end:
+            time.sleep(0.01)
+        self._hints.close()
+        return not self._unfinished
+
+    def _run(self) -> None:
+        while True:
+            running, verdict = self._waiting.get()
+            try:
+                self._report(running, verdict)
+            except SQLAlchemyError:
+                _log.exception("attempt not reported", job_id=str(running.job_id))
+            finally:
+                with self._lock:
+                    self._unfinished -= 1
+
+    def _report(self, running: Running, verdict: Verdict) -> None:
+        job_id, attempt = running.key
+        remains = self._ask(lambda c: workers.find_remains(c, self._worker_id, job_id, attempt))
+        if remains is None or verdict.stop is Stop.LOST:
+            return
+        move = partial(self._move(remains, running, verdict), job_id=job_id, attempt=attempt)
+        try:
+            moved = self._ask(move)
+        except LeaseLost:
+            return
+        _log.warning(
+            "attempt ended from outside",
+            job_id=str(job_id),
+            attempt=attempt,
+            event_type=moved.type,
+            detail=verdict.detail,
+        )
+        self._hints.tell([moved])
+
+    def _move(self, remains: Remains, running: Running, verdict: Verdict) -> Callable[..., Moved]:
+        if verdict.stop is None:
+            return partial(lifecycle.crash, detail=verdict.detail, cause=verdict.cause)
+        if verdict.stop is not Stop.TIMEOUT:
+            return partial(lifecycle.interrupt, reason=verdict.detail)
+        kind = self._registry.get(remains.kind)
+        policy = RetryPolicy() if kind is None else kind.retry
+        delay = policy.delay(remains.failures + 1, remains.max_attempts, random.Random())
+        error = overrun(None if math.isinf(running.limit) else running.limit)
+        if delay is None:
+            return partial(lifecycle.fail, error=error)
+        return partial(lifecycle.retry_later, error=error, delay=delay)
+
+    def _ask(self, question: Callable[[Connection], T]) -> T:
+        def action() -> T:
+            with self._engine.connect() as connection:
+                return question(connection)
+
+        return until_answered(action, math.inf)

@@ -1,0 +1,190 @@
+"""The watch: a thread of the parent that ends what must not run on, and reports who died.
+
+It stands on the board alone, not on Celery's event loop, which hangs while the broker is away:
+time limits, deaths, the self-fence and the end of a deploy's patience hold meanwhile as well.
+"""
+
+import os
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+import structlog
+from celery.platforms import EX_FAILURE
+from celery.worker import state
+
+from jobs.attempts import Cause
+from jobs.settings import Settings
+from worker import exits
+from worker.board import Board, Running
+from worker.link import Link, Stop
+from worker.loop import LAST_CALL
+from worker.memory import MemoryEvents
+from worker.reports import Reports, Verdict
+
+LOOK_EVERY = 0.1  # seconds
+LEAVE_AFTER = 1.5  # seconds from the end of patience to the end of the process, whatever hangs
+OVERRUN = Verdict(Stop.TIMEOUT, "it ran into its time limit")
+STOPPED = Verdict(Stop.INTERRUPTED, "the worker stopped")
+FENCED = Verdict(Stop.INTERRUPTED, "the worker could not reach the database")
+LOST = Verdict(Stop.LOST, Stop.LOST.value)
+TERMINATED = Verdict(Stop.INTERRUPTED, "its process was told to stop")
+
+_log = structlog.get_logger(__name__)
+
+
+class Watch(ABC):
+    """What both pools share. `run` is the thread's; the others may be called by any."""
+
+    def __init__(self, settings: Settings, board: Board, reports: Reports) -> None:
+        self.board, self.reports = board, reports
+        self.renewed_at = time.monotonic()  #: when a beat that succeeded was begun
+        self._fence = settings.self_fence.total_seconds()
+        self._patience = settings.soft_shutdown_seconds
+        self._stop_by: float | None = None
+        self._closing = threading.Event()
+        self._farewell: Callable[[], object] = lambda: None
+
+    def begin(self, farewell: Callable[[], object]) -> None:
+        """The thread runs. `farewell` is called before it ends the process, if it has to."""
+        self._farewell = farewell
+        threading.Thread(target=self._run, name="watch", daemon=True).start()
+
+    def stop_soon(self) -> None:
+        """The worker is to stop; asked twice, at once. Signal handlers may call it."""
+        now = time.monotonic()
+        self._stop_by = now + self._patience if self._stop_by is None else now
+
+    def close(self) -> None:
+        """The thread looks no more."""
+        self._closing.set()
+
+    @abstractmethod
+    def end(self, running: Running, verdict: Verdict) -> None:
+        """The attempt is made to end, and reported in the sense of the verdict."""
+
+    def heard(self, pid: int, words: str) -> None:  # noqa: B027 - threads have no processes
+        """The pool says how a process of its ended."""
+
+    @abstractmethod
+    def _look(self, standing: list[Running], now: float) -> None: ...
+
+    def _run(self) -> None:
+        while not self._closing.wait(LOOK_EVERY):
+            now = time.monotonic()
+            standing = self.board.running()
+            for running in standing:
+                if now > running.since + running.limit:
+                    self.end(running, OVERRUN)
+                elif self._stop_by is not None and now > self._stop_by:
+                    self.end(running, STOPPED)
+                elif now > self.renewed_at + self._fence:
+                    self.end(running, FENCED)
+            self._look(standing, now)
+            if self._stop_by is not None and now > self._stop_by + LEAVE_AFTER:
+                self._leave(state.should_stop or 0)
+
+    def _leave(self, code: int) -> None:
+        """The process ends now: Celery would wait for what will not come."""
+        for running in self.board.running():
+            self.end(running, STOPPED)
+        self.reports.drain(LEAVE_AFTER)
+        self._farewell()
+        os._exit(code)
+
+
+class ProcessWatch(Watch):
+    """For a pool of processes: an attempt is ended by killing the child that makes it."""
+
+    def __init__(self, settings: Settings, board: Board, reports: Reports) -> None:
+        super().__init__(settings, board, reports)
+        self._verdicts: dict[tuple[int, UUID, int], Verdict] = {}
+        self._buried: set[tuple[int, UUID, int]] = set()
+        self._words: dict[int, str] = {}
+        self._missed: set[int] = set()
+        self._memory = MemoryEvents()
+
+    def end(self, running: Running, verdict: Verdict) -> None:
+        key = (running.pid, *running.key)
+        if key in self._verdicts or key in self._buried or not self.board.shows(running):
+            return
+        if exits.look(running.pid) is not None:  # its number may be somebody else's by now
+            return
+        self._verdicts[key] = verdict
+        _log.info("killing a pool process", pid=running.pid, detail=verdict.detail)
+        os.kill(running.pid, signal.SIGKILL)
+
+    def heard(self, pid: int, words: str) -> None:
+        self._words[pid] = exits.said(words)
+
+    def _look(self, standing: list[Running], _now: float) -> None:
+        keys = {(running.pid, *running.key) for running in standing}
+        self._buried &= keys
+        for running in standing:
+            if (running.pid, *running.key) in self._buried:
+                continue
+            how = exits.look(running.pid) or self._words.get(running.pid)
+            if how is None and exits.look(running.pid) == exits.REAPED:
+                if running.pid not in self._missed:  # the pool is just about to say how
+                    self._missed.add(running.pid)
+                    continue
+                how = "its process is gone"
+            if how is not None:
+                self._bury(running, how)
+
+    def _bury(self, running: Running, how: str) -> None:
+        key = (running.pid, *running.key)
+        self._buried.add(key)
+        self._missed.discard(running.pid)
+        self._words.pop(running.pid, None)
+        verdict = self._verdicts.pop(key, None) or self._found(how)
+        if not self._runs_elsewhere(running):
+            self.reports.add(running, verdict)
+
+    def _found(self, how: str) -> Verdict:
+        if how in exits.TERMINATED:
+            return TERMINATED
+        if self._memory.have_killed():
+            return Verdict(None, f"its process was killed for want of memory: {how}", Cause.MEMORY)
+        return Verdict(None, f"its process died: {how}")
+
+    def _runs_elsewhere(self, dead: Running) -> bool:
+        """Whether it had lost the claim of its attempt to another child."""
+        return not dead.is_claimed and any(
+            running.key == dead.key and running.pid != dead.pid for running in self.board.running()
+        )
+
+
+class ThreadWatch(Watch):
+    """For a pool of threads: handlers are asked to end; one that is deaf ends the process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: Board,
+        reports: Reports,
+        links: Mapping[tuple[UUID, int], Link],
+    ) -> None:
+        super().__init__(settings, board, reports)
+        self._links = links
+
+    def end(self, running: Running, verdict: Verdict) -> None:
+        link = self._links.get(running.key)
+        if link is not None and verdict.stop is not None:
+            link.stop(verdict.stop)
+
+    def _look(self, standing: list[Running], now: float) -> None:
+        for running in standing:
+            if now > running.since + running.limit + 2 * LAST_CALL and self.board.shows(running):
+                _log.error("attempt does not end, so the process does", job_id=str(running.job_id))
+                state.should_stop = EX_FAILURE  # type: ignore[assignment]
+                self.reports.add(running, OVERRUN)
+                self._leave(EX_FAILURE)
+
+    def _leave(self, code: int) -> None:
+        for running in self.board.running():
+            self.reports.add(running, STOPPED)
+        super()._leave(code)
