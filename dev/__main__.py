@@ -4,19 +4,21 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dev.errors import DevError
 from dev.kept import DataDirectory
 from dev.make import follow_make
 from dev.options import Options
 from dev.supervisor import Supervisor
-from dev.table import PIDS, make_plan
+from dev.table import PIDS, Plan, make_plan
 from dev.terminal import Terminal
 from dev.watchdog import Watchdog
 
+Planner = Callable[[Options, DataDirectory, Mapping[str, str]], Plan]
 
-async def _run(environment: Mapping[str, str], terminal: Terminal) -> None:
+
+async def _run(planner: Planner, environment: Mapping[str, str], terminal: Terminal) -> None:
     directory = DataDirectory(Options.data_dir_of(environment))
     lock = directory.claim()  # first: a second `make dev` hears of the first one, not of its ports
     options = Options.from_environment(environment)
@@ -24,7 +26,7 @@ async def _run(environment: Mapping[str, str], terminal: Terminal) -> None:
         terminal.say(note)
     watchdog = Watchdog(kept_open=lock)
     try:
-        plan = make_plan(options, directory, environment)
+        plan = planner(options, directory, environment)
         supervisor = Supervisor(plan, options, directory, terminal, watchdog)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -36,11 +38,11 @@ async def _run(environment: Mapping[str, str], terminal: Terminal) -> None:
         watchdog.close()
 
 
-def main() -> int:
+def main(planner: Planner = make_plan) -> int:
     """The exit code: 0 after a stop that was asked for, 1 with a message where it cannot go on."""
     terminal = Terminal(PIDS)
     try:
-        asyncio.run(_run(os.environ, terminal))
+        asyncio.run(_run(planner, os.environ, terminal))
     except DevError as error:
         terminal.say(str(error))
         return 1

@@ -130,6 +130,8 @@ class Child:
                 **child_options(program.account, program.death_signal),
             )
         self._process, self.pid = process, process.pid
+        if self._stopping:  # `stop` has found no process
+            self.kill()
         if process.stdin and given is not None:
             process.stdin.write(given)
             process.stdin.close()

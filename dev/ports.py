@@ -1,5 +1,6 @@
 """Which TCP ports are ours to take."""
 
+import errno
 import socket
 from collections.abc import Collection
 
@@ -16,12 +17,17 @@ def free_port(host: str = LOOPBACK) -> int:
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Whether a server could bind to the port; connections that linger there do not count."""
+    """Whether a server could bind to the port; connections that linger there do not count.
+
+    Raises DevError where nobody can listen on that host, or not with our rights on that port.
+    """
     try:
         with socket.create_server((host, port), family=_family(host)):
             return True
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        raise DevError(f"Nothing can listen on {host}, port {port}: {error}") from error
 
 
 def is_open(port: int, host: str = LOOPBACK, timeout: float = 1) -> bool:

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from dev.spawning import Account, as_account, unprivileged_account
 OWNER = "lading"  #: the database user, and the database
 OLDEST = 15  # major version; the statements in jobs/ need it
 _SCRATCH = Path("/var/tmp")  # noqa: S108 - where any account may go, and what a reboot leaves alone
+
+_DEBIAN = Path("/usr/lib/postgresql")  # its servers are not on PATH
 
 _COMPOSE = "set LADING_DATABASE_URL to a running one, or use docker compose: docker compose up"
 _MISSING = (
@@ -56,7 +58,7 @@ def find_postgres() -> Path:
     for name in ("pginstall18", "pginstall"):
         if folder and (folder / name / "bin" / "postgres").exists():
             return folder / name / "bin"
-    debian = ":".join(str(path) for path in Path("/usr/lib/postgresql").glob("*/bin"))
+    debian = ":".join(str(path) for path in _DEBIAN.glob("*/bin"))
     found = shutil.which("postgres") or shutil.which("postgres", path=debian)
     if not found:
         raise DevError(_MISSING)
@@ -211,23 +213,25 @@ class EmbeddedPostgres(EmbeddedServer):
     def _end_leftovers(self) -> None:
         """No server and no orphaned backend uses the data directory any more.
 
-        After a kill -9 the backends of a dead server, or a server that is shutting down, may hold
+        After a kill -9 a server that is shutting down, or backends that have lost theirs, may hold
         it for a moment. A pid file that names a process of somebody else is dropped.
         """
-        if not (self.data / "postmaster.pid").exists():
+        pid_file = self.data / "postmaster.pid"
+        if not pid_file.exists():
             return
+        server = pid_file.read_text().partition("\n")[0]
         deadline = time.monotonic() + STOPPED_WITHIN
-        told: set[int] = set()
-        while left := list(_using(self.data.resolve())):
-            for process in left:
-                if process.pid not in told:
-                    told.add(process.pid)
-                    process.send_signal(self.stop_signal)
+        while left := {str(process.pid): process for process in _using(self.data.resolve())}:
+            if server in left:
+                _signal(left[server], self.stop_signal)
+            else:
+                for orphan in left.values():
+                    _signal(orphan, signal.SIGKILL)
             if time.monotonic() > deadline:
-                pids = ", ".join(str(process.pid) for process in left)
+                pids = ", ".join(left)
                 raise DevError(f"a server that does not end still uses {self.data}: pid {pids}")
-            psutil.wait_procs(left, timeout=0.1)
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+            psutil.wait_procs(list(left.values()), timeout=0.1)
+        pid_file.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -268,6 +272,11 @@ def _may_enter(account: Account, path: Path) -> bool:
 def _give(folder: Path, account: Account) -> None:
     for path in (folder, *folder.rglob("*")):
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
 
 
 def _using(data: Path) -> Iterator[psutil.Process]:

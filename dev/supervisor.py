@@ -167,6 +167,7 @@ class Supervisor:
         with log.open("ab") as file:
             process = await asyncio.create_subprocess_exec(
                 *self._plan.migration,
+                cwd=ROOT,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
