@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+import threading
 import time
 from typing import Any
 from uuid import uuid4
@@ -53,14 +54,15 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
     transactional = make_engine(settings)
     single = database.autocommit(transactional)
     lease = settings.lease
-    dispatch = Loop("dispatch", Dispatch(Broker(settings), lease), transactional)
+    epoch = threading.Event()
+    dispatch = Loop("dispatch", Dispatch(Broker(settings), lease, epoch), transactional)
     release = Loop("release", Release(hints, dispatch.nudge), single)
     loops = [
         dispatch,
         release,
         Loop("rescue", Rescue(lease, hints, dispatch.nudge), single),
         Loop("ring again", RingAgain(Broker(settings), lease, dispatch.nudge), single),
-        Loop("epoch", EpochWatch(Broker(settings), dispatch.nudge), transactional),
+        Loop("epoch", EpochWatch(Broker(settings), epoch, dispatch.nudge), transactional),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
     return loops, Wake(broker_url, [dispatch.nudge, release.nudge])

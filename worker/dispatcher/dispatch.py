@@ -1,6 +1,7 @@
 """Rings: marks what is next in a transaction, and hangs the bells after its commit."""
 
 import logging
+import threading
 import time
 from collections import defaultdict
 from datetime import timedelta
@@ -26,16 +27,21 @@ _log = logging.getLogger(__name__)
 
 
 class Dispatch:
-    """Keeps every queue's window full, as long as the broker answers."""
+    """Keeps every queue's window full, as long as the broker answers.
 
-    def __init__(self, broker: Broker, lease: timedelta) -> None:
-        self._broker, self._lease = broker, lease
+    Rings once the epoch `has_begun`: before, nobody knows whether the marks have bells.
+    """
+
+    def __init__(self, broker: Broker, lease: timedelta, has_begun: threading.Event) -> None:
+        self._broker, self._lease, self._has_begun = broker, lease, has_begun
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
         self._rung = Pace()
         self._rang_at = -RECENT
         self._is_silent = False
 
     def turn(self, connection: Connection) -> Rest:
+        if not self._has_begun.is_set():
+            return Rest(IDLE)
         if self._is_silent and not self._broker.is_alive():
             return Rest(BROKER_PAUSE, least=BROKER_PAUSE)
         self._is_silent = False
