@@ -8,11 +8,13 @@ import asyncio
 import os
 import time
 from collections.abc import Coroutine, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from dev.child import Child, GaveUp
 from dev.kept import DataDirectory
+from dev.lines import for_people
 from dev.options import Options
 from dev.programs import Program
 from dev.record import Record
@@ -189,7 +191,7 @@ class Supervisor:
         while True:
             for child, tail in tails.items():
                 if child.ready.is_set():
-                    for line in tail.read():
+                    for line in chain.from_iterable(map(for_people, tail.read())):
                         self._terminal.relay(child.name, line)
                 else:
                     tail.skip()

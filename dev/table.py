@@ -106,6 +106,7 @@ def _api(options: Options, environment: Mapping[str, str]) -> Program:
         name="api",
         command=partial(list, command),
         is_ready=answers(f"{options.url_of(options.port)}/readyz"),
+        poll_seconds=0.2,  # each question is a line in its log
         environment=environment,
         shown=True,
         reloads=True,
@@ -128,7 +129,7 @@ def _workers(options: Options, environment: Mapping[str, str], database_url: str
             is_ready=beats(name, database_url),
             poll_seconds=0.3,  # each question is a new connection
             environment=environment,
-            shown=True,
+            shown=name != "dispatcher",
             reloads=True,
         )
         for name, command in commands.items()
