@@ -1,7 +1,7 @@
 """Two ways to wait for a job's events: to follow them all, and to be woken by any."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
 
@@ -64,7 +64,7 @@ class Follower(Waiter):
     ) -> None:
         super().__init__(feed, woken, draining)
         self._seq, self._read_page = after, read_page
-        self._first: Sequence[Recorded] = ()
+        self._first: list[Recorded] = []
         self._stopped = False
         self.is_over = False  #: the final event was handed out, or there was nothing left
         self.is_gone = False  #: the job was deleted meanwhile
@@ -73,6 +73,10 @@ class Follower(Waiter):
     def is_stopped(self) -> bool:
         """Its reader has left, or the process has been told to end."""
         return self._stopped or self._draining.is_set
+
+    @property
+    def _is_done(self) -> bool:
+        return self.is_over or self.is_gone or self.is_stopped
 
     def stop(self) -> None:
         """A `read` that waits ends at once."""
@@ -86,33 +90,32 @@ class Follower(Waiter):
         self._look_for_the_end()
         return self
 
-    async def read(self, seconds: float | None = None) -> Sequence[Recorded]:
+    async def read(self, seconds: float | None = None) -> list[Recorded]:
         """The next events, as soon as there is one.
 
         None when `seconds` have passed, or no more will come: it is over, gone or stopped.
         """
         loop = asyncio.get_running_loop()
         deadline = None if seconds is None else loop.time() + seconds
-        while not (self.is_over or self.is_gone or self.is_stopped):
+        events: list[Recorded] = []
+        while not self._is_done:
             self._woken.clear()
             events = await self._next(deadline)
             if events:
                 self._seq = events[-1].seq
             self._look_for_the_end()
-            if events:
-                return events
-            if not self.is_over and not await self._wait_until(deadline):
+            if events or self._is_done or not await self._wait_until(deadline):
                 break
-        return ()
+        return events
 
-    async def _next(self, deadline: float | None) -> Sequence[Recorded]:
+    async def _next(self, deadline: float | None) -> list[Recorded]:
         if self._first:
-            events, self._first = self._first, ()
+            events, self._first = self._first, []
             return events
         known = self._feed.after(self._seq)
         return await self._from_log(deadline) if known is None else known
 
-    async def _from_log(self, deadline: float | None) -> Sequence[Recorded]:
+    async def _from_log(self, deadline: float | None) -> list[Recorded]:
         """A database that is away is waited for; the stream does not end with it."""
         loop = asyncio.get_running_loop()
         while not self.is_stopped and (deadline is None or loop.time() < deadline):
@@ -120,11 +123,11 @@ class Follower(Waiter):
                 return (await self._read_page(self._seq)).events
             except JobNotFound:
                 self.is_gone = True
-                return ()
+                return []
             except DatabaseUnavailable:
                 self._woken.clear()
                 await self._wait_until(loop.time() + DATABASE_PAUSE)
-        return ()
+        return []
 
     def _look_for_the_end(self) -> None:
         newest = self._feed.newest
