@@ -253,6 +253,16 @@ def _ensure_database(connection: psycopg.Connection) -> None:
         connection.execute(f"CREATE DATABASE {OWNER}")
 
 
+def remove_data(folder: Path) -> None:
+    """No data directory is left of the server that had this folder, wherever it lay."""
+    data = folder / "data"
+    if data.is_symlink():
+        shutil.rmtree(data.resolve().parent, ignore_errors=True)
+        data.unlink()
+    elif data.exists():
+        shutil.rmtree(data)
+
+
 def _refuse_nameless_user() -> None:
     try:
         pwd.getpwuid(os.geteuid())

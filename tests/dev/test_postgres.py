@@ -13,7 +13,7 @@ import pytest
 from dev import postgres as module
 from dev.embedded import wheel_folder
 from dev.errors import DevError
-from dev.postgres import EmbeddedPostgres, temporary_postgres
+from dev.postgres import EmbeddedPostgres, remove_data, temporary_postgres
 from dev.spawning import unprivileged_account
 from tests.dev.pids import lives
 from tests.eventually import eventually
@@ -25,9 +25,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes its us
 def folder(tmp_path: Path) -> Iterator[Path]:
     """Root's PostgreSQL cannot reach pytest's folders: what it keeps elsewhere goes with them."""
     yield tmp_path / "postgres"
-    data = tmp_path / "postgres" / "data"
-    if data.is_symlink():
-        shutil.rmtree(data.resolve().parent)
+    remove_data(tmp_path / "postgres")
 
 
 def run(server: EmbeddedPostgres, statement: str) -> list[tuple[object, ...]]:

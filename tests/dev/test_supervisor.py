@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -11,6 +10,7 @@ import psycopg
 import pytest
 
 from dev.ports import is_open
+from dev.postgres import remove_data
 from dev.table import PIDS
 from tests.dev.running import Running, running
 from tests.eventually import eventually
@@ -22,9 +22,7 @@ TOY = "tests.dev.toy_dev"
 def data_dir(tmp_path: Path) -> Iterator[Path]:
     """Root's PostgreSQL keeps its data elsewhere when it cannot reach pytest's folder."""
     yield tmp_path / "data"
-    data = tmp_path / "data" / "postgres" / "data"
-    if data.is_symlink():
-        shutil.rmtree(data.resolve().parent)
+    remove_data(tmp_path / "data" / "postgres")
 
 
 def rows(url: str, statement: str) -> list[Any]:
