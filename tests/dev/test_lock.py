@@ -20,7 +20,7 @@ def test_every_package_of_a_lock_is_pinned_by_hash() -> None:
     for name in LOCKS:
         text = (FOLDER / f"{name}.lock").read_text()
         blocks = re.split(r"\n(?=\w)", text.partition("\n")[2])
-        assert len(blocks) == len(read_pins(text)) > 50
+        assert len(blocks) == len(read_pins(text)) > 0
         assert all("--hash=sha256:" in block for block in blocks)
 
 
