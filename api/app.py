@@ -5,9 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from anyio import to_thread
 from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
 
-import kinds
-from api import errors, health, jobs
+import kinds as built_in
+from api import docs, errors, files, fleet, health, jobs, keys, kinds, lists, moves
 from api.authentication import Authentication
 from api.database import Database
 from api.draining import Draining
@@ -16,14 +17,27 @@ from api.hub import Hub
 from api.intake import IntakeWriter
 from api.keyring import Keyring
 from api.metrics import Metrics
+from api.openapi import Application
 from api.parts import Parts
 from api.readiness import Readiness
 from jobs.files import FileStore
 from jobs.hints import Hints
+from jobs.ids import uuid7
 from jobs.registry import Registry, load_registry
 from jobs.settings import Settings
 
-ROUTERS = (jobs.router, health.router)  # the busiest first: routes are tried in their order
+#: The busiest first: routes are tried in their order.
+ROUTERS = (
+    jobs.router,
+    lists.router,
+    moves.router,
+    files.router,
+    kinds.router,
+    fleet.router,
+    keys.router,
+    health.router,
+    docs.router,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -31,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     ImportError or ValueError when the settings name kinds that cannot be loaded.
     """
-    registry = load_registry((*kinds.MODULES, *settings.kinds))
+    registry = load_registry((*built_in.MODULES, *settings.kinds))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -39,12 +53,22 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.parts = parts
             yield
 
-    app = FastAPI(title="Lading", version="1", lifespan=lifespan, redirect_slashes=False)
+    app = Application(
+        title="Lading",
+        version="1",
+        summary="Durable background jobs: accepted once, never lost, followed live.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.add_middleware(Authentication)
     app.add_middleware(Edge, max_file_bytes=settings.max_file_bytes)
     errors.add_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
+    app.mount("/static", StaticFiles(directory=docs.STATIC))
     return app
 
 
@@ -75,4 +99,5 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
             readiness=readiness,
             draining=draining,
             hub=await stack.enter_async_context(Hub(database, broker_url, draining)),
+            removals_id=uuid7(),
         )

@@ -1,11 +1,11 @@
 """Rows as the JSON that clients read. Quick: no model in between, each document built once."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from jobs.queries import AttemptView, LogLine
 from jobs.views import JobView
 
 JSON = "application/json"
@@ -37,7 +37,13 @@ def _links(job: JobView, flower_url: str | None) -> dict[str, str]:
     return links
 
 
-def rows_document(rows: list[AttemptView] | list[LogLine]) -> dict[str, Any]:
+class Row(Protocol):
+    """A NamedTuple."""
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+def rows_document(rows: Iterable[Row]) -> dict[str, Any]:
     """A list of rows whose columns are the document's members."""
     return {"items": [row._asdict() for row in rows]}
 

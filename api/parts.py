@@ -1,6 +1,7 @@
 """What one API process is made of; made when it starts, closed when it ends."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
@@ -32,6 +33,7 @@ class Parts:
     readiness: Readiness
     draining: Draining
     hub: Hub
+    removals_id: UUID  #: the row of intake_total in which this process counts deleted jobs
 
 
 def parts_of(connection: HTTPConnection) -> Parts:

@@ -8,8 +8,8 @@ Responses = dict[int | str, dict[str, Any]]
 
 _HEADERS: dict[str, dict[str, Any]] = {
     "ETag": {
-        "description": "The job's version, in quotes",
-        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+        "description": "The version, in quotes: a number, or the hash of a file",
+        "schema": {"type": "string", "pattern": '^"[0-9a-f]+"$'},
     },
     "Location": {"description": "The job's address", "schema": {"type": "string"}},
     "Retry-After": {
@@ -49,6 +49,13 @@ IF_NONE_MATCH: dict[str, Any] = {
     "name": "If-None-Match",
     "in": "header",
     "description": "The ETag that the client has: 304 while it still fits",
+    "schema": {"type": "string"},
+}
+
+RANGE: dict[str, Any] = {
+    "name": "Range",
+    "in": "header",
+    "description": "One range of bytes, as in `bytes=0-499`",
     "schema": {"type": "string"},
 }
 

@@ -5,7 +5,7 @@ hold the two together.
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -16,7 +16,7 @@ from jobs.states import JobState
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 class Error(_Answer):
@@ -249,8 +249,6 @@ class Readiness(_Answer):
 class Flaw(_Answer):
     """One thing that is wrong with the request."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
-
     pointer: str = Field(description="A JSON pointer (RFC 6901) as a URI fragment")
     detail: str
     in_: Literal["query", "header", "cookie"] | None = Field(
@@ -272,6 +270,3 @@ class Problem(BaseModel):
     code: str = Field(description="Stable, for programs")
     request_id: str
     errors: list[Flaw] | None = Field(default=None, description="With `validation-failed`")
-
-
-JsonObject = dict[str, Any]

@@ -1,10 +1,11 @@
 """Requests say what they mean: a query key or a media type that is not known is refused."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from api.errors import parameter_flaw
 from api.problems import Problem
@@ -17,7 +18,7 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        names = {parameter.alias for parameter in self.dependant.query_params}
+        names = {name for each in self.dependant.query_params for name in _names(each)}
         prefixes = tuple(name.removesuffix(ANY_KEY) for name in names if name.endswith(ANY_KEY))
         takes_json = self.body_field is not None
 
@@ -33,6 +34,16 @@ class StrictRoute(APIRoute):
             return await handle(request)
 
         return handle_strictly
+
+
+def _names(parameter: Any) -> Iterator[str]:
+    """The parameter's name, or the names of the fields of its model."""
+    model = parameter.field_info.annotation
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        for name, field in model.model_fields.items():
+            yield field.alias or name
+    else:
+        yield parameter.alias
 
 
 def _is_json(request: Request) -> bool:

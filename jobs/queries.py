@@ -18,6 +18,7 @@ from sqlmodel import col
 from jobs.errors import JobNotFound
 from jobs.models import STATE, Job, JobAttempt
 from jobs.states import JobState
+from jobs.submissions import Submission
 from jobs.views import JobView, job_columns
 
 CLOCK_SLACK = timedelta(days=1)  # no submitter's clock is further from the database's
@@ -77,6 +78,10 @@ _JOB = sa.bindparam("job", type_=sa.Uuid)
 _PROJECT = sa.bindparam("project", type_=sa.Text)
 _OURS = col(Job.project_id) == _PROJECT
 _GET_JOB = sa.select(*job_columns()).where(col(Job.id) == _JOB, _OURS)
+_ASKED = ("kind", "args", "queue", "priority", "max_attempts", "timeout_seconds", "labels")
+_GET_ASKED = sa.select(*(col(getattr(Job, name)) for name in _ASKED)).where(
+    col(Job.id) == _JOB, _OURS
+)
 
 
 def get_job(connection: Connection, project_id: str, job_id: UUID) -> JobView:
@@ -85,6 +90,29 @@ def get_job(connection: Connection, project_id: str, job_id: UUID) -> JobView:
     if row is None:
         raise JobNotFound(job_id)
     return JobView._make(row)
+
+
+def get_submission(
+    connection: Connection, project_id: str, job_id: UUID, args: Mapping[str, Any] | None = None
+) -> Submission:
+    """What was asked for with that job, to ask for it again: secrets included, times left out.
+
+    With `args` instead of the job's own, if given. JobNotFound.
+    """
+    row = connection.execute(_GET_ASKED, {"job": job_id, "project": project_id}).one_or_none()
+    if row is None:
+        raise JobNotFound(job_id)
+    timeout = row.timeout_seconds
+    return Submission(
+        kind=row.kind,
+        args=row.args if args is None else args,
+        queue=row.queue,
+        priority=row.priority,
+        max_attempts=row.max_attempts,
+        timeout=None if timeout is None else timedelta(seconds=timeout),
+        labels=row.labels,
+        rerun_of=job_id,
+    )
 
 
 def page_jobs(

@@ -1,0 +1,101 @@
+"""Lists of jobs, and what belongs to one: its attempts and its log."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api import schemas
+from api.cursors import read_cursor, write_cursor
+from api.documents import job_document, json_response, rows_document
+from api.errors import parameter_flaw
+from api.job_query import HIGHEST_LIMIT, LABEL, MOST, JobQuery
+from api.jobs import JobId
+from api.parts import parts_of, principal_of
+from api.promises import answer, problems
+from api.strict import ANY_KEY, StrictRoute
+from jobs.queries import list_attempts, list_log, page_jobs
+
+router = APIRouter(route_class=StrictRoute, tags=["jobs"])
+
+After = Annotated[int, Query(ge=0, le=MOST, description="Only what came after this `seq`")]
+
+
+@router.get(
+    "/v1/jobs",
+    responses={
+        200: answer("A page", "Link", model=schemas.JobPage),
+        **problems("cursor-mismatch", "validation-failed"),
+    },
+)
+async def list_jobs(request: Request, asked: Annotated[JobQuery, Query()]) -> Response:
+    """List jobs, newest first. A page may be short; `next_cursor: null` is the only end."""
+    parts, principal = parts_of(request), principal_of(request)
+    filters = urlencode(sorted(_without(request, "cursor", "limit", "full")))
+    page = await parts.database.run(
+        page_jobs,
+        principal.project_id,
+        asked.filter(_labels(request)),
+        limit=min(asked.limit, HIGHEST_LIMIT),
+        before=read_cursor(asked.cursor, filters) if asked.cursor else None,
+        full=asked.full,
+    )
+    next_cursor = write_cursor(page.last_id, filters) if page.last_id else None
+    flower_url = parts.settings.flower_url
+    document = {
+        "items": [job_document(job, flower_url) for job in page.jobs],
+        "next_cursor": next_cursor,
+    }
+    return json_response(document, headers={"Link": _link(request, next_cursor)})
+
+
+@router.get(
+    "/v1/jobs/{job_id}/attempts",
+    responses={200: answer("The attempts", model=schemas.Attempts), **problems("job-not-found")},
+)
+async def read_attempts(request: Request, job_id: JobId) -> Response:
+    """List a job's attempts, the running one included."""
+    project_id = principal_of(request).project_id
+    rows = await parts_of(request).database.run(list_attempts, project_id, job_id)
+    return json_response(rows_document(rows))
+
+
+@router.get(
+    "/v1/jobs/{job_id}/logs",
+    responses={
+        200: answer("The lines", model=schemas.Log),
+        **problems("job-not-found", "validation-failed"),
+    },
+)
+async def read_log(request: Request, job_id: JobId, after: After = 0) -> Response:
+    """List the lines that a job's handler has written, oldest first."""
+    project_id = principal_of(request).project_id
+    rows = await parts_of(request).database.run(list_log, project_id, job_id, after)
+    return json_response(rows_document(rows))
+
+
+def _labels(request: Request) -> dict[str, str]:
+    given = {
+        name.removeprefix(LABEL): value
+        for name, value in request.query_params.items()
+        if name.startswith(LABEL)
+    }
+    if any("\0" in part for label in given.items() for part in label):
+        raise parameter_flaw(f"{LABEL}{ANY_KEY}", "no label holds U+0000")
+    return given
+
+
+def _without(request: Request, *names: str) -> list[tuple[str, str]]:
+    return [each for each in request.query_params.multi_items() if each[0] not in names]
+
+
+def _link(request: Request, next_cursor: str | None) -> str:
+    """RFC 8288; relative references, so that they hold behind any proxy."""
+    query = _without(request, "cursor")
+    pages = {"first": query}
+    if next_cursor:
+        pages["next"] = [*query, ("cursor", next_cursor)]
+    return ", ".join(
+        f'<{request.url.path}{"?" if query else ""}{urlencode(query)}>; rel="{relation}"'
+        for relation, query in pages.items()
+    )

@@ -1,0 +1,111 @@
+"""What a client may ask of a job that exists: end, go on, begin again, be gone."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Request, Response
+
+from api import schemas
+from api.bodies import Cancellation, Rerun
+from api.documents import job_document, json_response
+from api.jobs import ACCEPTED, FINISHED, SUBMITTING, JobId
+from api.parts import Parts, parts_of, principal_of
+from api.preconditions import etag, idempotency_key, preferred_wait
+from api.promises import IDEMPOTENCY_KEY, PREFER, answer, problems
+from api.strict import StrictRoute
+from api.submitting import accepted_response, submit_one
+from jobs import lifecycle
+from jobs.queries import get_job, get_submission
+from jobs.removal import delete_job
+from jobs.states import JobState
+from jobs.views import JobView
+
+router = APIRouter(route_class=StrictRoute, tags=["jobs"])
+
+NO_REASON = "requested"  #: stands where nobody said why
+_MOVED = {
+    202: answer("It is so", "ETag", model=schemas.Job),
+    **problems("job-not-found", "invalid-transition"),
+}
+
+
+@router.post(
+    "/v1/jobs/{job_id}/cancel",
+    status_code=202,
+    responses={
+        202: answer("Cancelled, or asked to end while it runs", "ETag", model=schemas.Job),
+        200: answer("It was cancelled before", "ETag", model=schemas.Job),
+        **problems(
+            "bad-request",
+            "job-not-found",
+            "invalid-transition",
+            "payload-too-large",
+            "unsupported-media-type",
+            "validation-failed",
+        ),
+    },
+)
+async def cancel_job(
+    request: Request, job_id: JobId, body: Annotated[Cancellation | None, Body()] = None
+) -> Response:
+    """End a job. A running one is asked to: unless it succeeds all the same, it ends cancelled."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    reason = (body.reason if body else None) or NO_REASON
+    moved = await parts.database.run(lifecycle.cancel, project_id, job_id, reason)
+    if moved is not None:
+        parts.hints.tell([moved])
+    job = await parts.database.run(get_job, project_id, job_id)
+    was_so = moved is None and job.state is JobState.CANCELLED
+    return _moved(parts, job, 200 if was_so else 202)
+
+
+@router.post("/v1/jobs/{job_id}/retry", status_code=202, responses=_MOVED)
+async def retry_job(request: Request, job_id: JobId) -> Response:
+    """Start a failed, cancelled or retrying job again, with fresh budgets."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    parts.hints.tell([await parts.database.run(lifecycle.retry, project_id, job_id)])
+    return _moved(parts, await parts.database.run(get_job, project_id, job_id))
+
+
+@router.post("/v1/jobs/{job_id}/run-now", status_code=202, responses=_MOVED)
+async def run_job_now(request: Request, job_id: JobId) -> Response:
+    """Start a scheduled or retrying job without waiting for its time."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    parts.hints.tell([await parts.database.run(lifecycle.run_now, project_id, job_id)])
+    return _moved(parts, await parts.database.run(get_job, project_id, job_id))
+
+
+@router.post(
+    "/v1/jobs/{job_id}/rerun",
+    status_code=202,
+    responses={202: ACCEPTED, 200: FINISHED, **SUBMITTING, **problems("job-not-found")},
+    openapi_extra={"parameters": [IDEMPOTENCY_KEY, PREFER]},
+)
+async def rerun_job(
+    request: Request, job_id: JobId, body: Annotated[Rerun | None, Body()] = None
+) -> Response:
+    """Submit the same again, as a new job that names this one in `rerun_of`."""
+    parts, principal = parts_of(request), principal_of(request)
+    seconds, key = preferred_wait(request.headers), idempotency_key(request.headers)
+    args = body.args if body else None
+    submission = await parts.database.run(get_submission, principal.project_id, job_id, args)
+    accepted = await submit_one(parts, principal, submission, key)
+    return await accepted_response(parts, principal, accepted, seconds)
+
+
+@router.delete(
+    "/v1/jobs/{job_id}",
+    status_code=204,
+    response_class=Response,
+    responses=problems("job-not-found", "invalid-transition"),
+)
+async def delete_job_for_good(request: Request, job_id: JobId) -> Response:
+    """Delete a job that has ended, with its events and attempts."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    process_id = parts.removals_id
+    await parts.database.run(delete_job, project_id, job_id, process_id=process_id)
+    return Response(status_code=204)
+
+
+def _moved(parts: Parts, job: JobView, status: int = 202) -> Response:
+    document = job_document(job, parts.settings.flower_url)
+    return json_response(document, status, {"ETag": etag(job.seq)})
