@@ -29,6 +29,7 @@ class Standing(NamedTuple):
     rung: int  #: bells that nobody has answered yet
     projects: list[str]  #: with `kinds`, pairs that have jobs to ring …
     kinds: list[str]  #: … which a live worker knows and nobody has paused
+    epoch: UUID | None  #: of the broker that the marks belong to
 
 
 class Epoch(NamedTuple):
@@ -162,7 +163,8 @@ SELECT served.queue, served.slots,
        ARRAY (SELECT project_id FROM startable WHERE startable.queue = served.queue
               ORDER BY project_id, kind),
        ARRAY (SELECT kind FROM startable WHERE startable.queue = served.queue
-              ORDER BY project_id, kind)
+              ORDER BY project_id, kind),
+       (SELECT epoch FROM broker_epoch)
 FROM (SELECT queue, sum(slots) AS slots FROM live GROUP BY queue) AS served
 """)
 _LOCK = sa.text(

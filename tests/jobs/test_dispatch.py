@@ -277,7 +277,8 @@ def test_a_standing_tells_what_is_rung(connection: Connection) -> None:
         add_job(connection)
     ring(connection, 2)
     assert dispatch.survey(connection, LEASE) == [
-        Standing("default", 2, 2, ["default"], ["test.echo"])
+        Standing("default", 2, 2, ["default"], ["test.echo"], None)
     ]
     ring(connection, 3)
-    assert dispatch.survey(connection, LEASE) == [Standing("default", 2, 3, [], [])]
+    epoch = dispatch.get_epoch(connection).epoch
+    assert dispatch.survey(connection, LEASE) == [Standing("default", 2, 3, [], [], epoch)]

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import defaultdict
 from datetime import timedelta
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -38,6 +39,7 @@ class Dispatch:
         self._rung = Pace()
         self._rang_at = -RECENT
         self._is_silent = False
+        self._epoch: UUID | None = None
 
     def turn(self, connection: Connection) -> Rest:
         if not self._has_begun.is_set():
@@ -65,6 +67,9 @@ class Dispatch:
         bells: list[Bell] = []
         has_backlog = False
         for standing in dispatch.survey(connection, self._lease):
+            if standing.epoch != self._epoch:  # marks have gone that nobody has answered
+                self._epoch = standing.epoch
+                self._paces.clear()
             pace = self._paces[standing.queue]
             size = dispatch.window(standing.slots, pace.see(now, standing.rung))
             if not standing.kinds:
@@ -83,3 +88,5 @@ class Dispatch:
             _log.warning("%d bells wait for the broker: %r", len(bells), error.__cause__)
             with connection.begin():
                 dispatch.take_back(connection, bells)
+            for bell in bells:
+                self._paces[bell.queue].ring(-len(bell.attempts))

@@ -25,5 +25,5 @@ class Pace:
         return sum(count for _, count in self._starts)
 
     def ring(self, count: int) -> None:
-        """So many have been marked since."""
+        """So many have been marked since; or, if negative, taken back."""
         self._marks += count

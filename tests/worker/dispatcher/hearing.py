@@ -1,0 +1,70 @@
+"""A worker in a thread: hears bells, claims what they name, and reports success at once."""
+
+import threading
+from collections import Counter
+from typing import Any, Self
+from uuid import UUID, uuid4
+
+from kombu import Connection
+from sqlalchemy import Engine
+
+from jobs import broker, lifecycle
+from jobs.database import autocommit
+from jobs.errors import LeaseLost
+from jobs.settings import Settings
+
+
+def pop(settings: Settings, count: int = 1, queue: str = "default") -> list[tuple[UUID, int]]:
+    """At most so many attempts, taken from the broker in a worker's order."""
+    url = settings.broker_url.get_secret_value()
+    taken: list[tuple[UUID, int]] = []
+    with Connection(url, transport_options=broker.transport_options()) as way:
+        channel: Any = way.channel()
+        while len(taken) < count and (message := channel.basic_get(queue, no_ack=True)):
+            taken += broker.read_attempts(message.payload[0])
+    return taken
+
+
+class Hearer:
+    """As a context manager: does every job of the queue `default`."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self.heard: Counter[tuple[UUID, int]] = Counter()
+        self.refused = 0
+        self._settings, self._engine = settings, engine
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        url = self._settings.broker_url.get_secret_value()
+        options = broker.transport_options()
+        with (
+            autocommit(self._engine).connect() as connection,
+            Connection(url, transport_options=options) as way,
+        ):
+            channel: Any = way.channel()
+            while not self._stopping.is_set():
+                message = channel.basic_get("default", no_ack=True)
+                if message is None:
+                    self._stopping.wait(0.005)
+                    continue
+                for job_id, attempt in broker.read_attempts(message.payload[0]):
+                    self.heard[job_id, attempt] += 1
+                    self._do(connection, job_id, attempt)
+
+    def _do(self, connection: Any, job_id: UUID, attempt: int) -> None:
+        try:
+            lifecycle.start(
+                connection, job_id, attempt=attempt, worker=uuid4(), lease=self._settings.lease
+            )
+            lifecycle.succeed(connection, job_id, attempt=attempt, result=None)
+        except LeaseLost:
+            self.refused += 1
