@@ -30,7 +30,7 @@ from jobs.events import News, read_history, read_news
 SWEEP_EVERY = 1.5  # seconds; streams promise to be at most 2 s late when hints are lost
 GATHER = 0.02  # seconds in which a gap may close by itself, or share its query with others
 PAGE = 256  # events of a history that are read, and held, at a time
-MOST_NEWS = 2000  # events a query for all jobs: a few megabytes
+MOST_NEWS = 1000  # events a query for all jobs: a few megabytes
 DATABASE_PAUSE = 0.5  # seconds before a database that is away is asked again
 READERS_AT_ONCE = 4  # histories read at a time, so that requests find free connections
 
@@ -185,13 +185,19 @@ class Hub:
                 else:
                     feed.wake()  # a long poll that has not said what it knows
             if news.is_whole:
-                return
+                feeds = [feed for feed in feeds if _is_cut(feed, news)]
 
 
 def _say_why(task: asyncio.Task[None]) -> None:
     """Neither task ends but by being cancelled; else somebody has to know."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("a task of the hub has ended", task=task.get_name(), exc_info=error)
+
+
+def _is_cut(feed: Feed, news: News) -> bool:
+    """There was more to read of this job."""
+    history = news.histories.get(feed.job_id)
+    return history is not None and history.events[-1].seq < history.seq
 
 
 def _update(feed: Feed, news: News, signs: int) -> None:

@@ -20,6 +20,8 @@ from jobs.views import EventView
 
 ENDINGS = frozenset(move.event for move in Move if move.target in FINAL)  #: types of final events
 
+MOST_BYTES = 128 * 1024  # of data, as stored, in what is read of one job: log lines may be long
+
 
 class History(NamedTuple):
     """Some of a job's events, and how far they go."""
@@ -34,21 +36,24 @@ class News(NamedTuple):
 
     histories: dict[UUID, History]  #: of the jobs that have gone on
     gone: set[UUID]  #: jobs that were deleted
-    is_whole: bool  #: False: the limit was reached, so that jobs may be missing or cut short
+    is_whole: bool  #: False: the limit was reached, so that jobs may be missing
 
 
 def list_events(
     connection: Connection, project_id: str, job_id: UUID, after: int, limit: int
 ) -> list[EventView]:
-    """The project's job's next `limit` events after that `seq`. JobNotFound."""
+    """The next events of the project's job after that `seq`: `limit` or fewer. JobNotFound.
+
+    Only an empty list means that there are no more.
+    """
     return read_history(connection, project_id, job_id, after, limit).events
 
 
 def read_history(
     connection: Connection, project_id: str, job_id: UUID, after: int, limit: int
 ) -> History:
-    """The next `limit` events after that `seq`, and how far the history goes. JobNotFound."""
-    binds = {"project": project_id, "ids": [job_id], "afters": [after], "limit": limit}
+    """The next events after that `seq`, as list_events has them, and how far the history goes."""
+    binds = {"project": project_id, **_binds({job_id: after}, limit)}
     with _planned_anew(connection):
         rows = [*connection.execute(_HISTORY, binds)]
     if not rows:
@@ -57,13 +62,12 @@ def read_history(
 
 
 def read_news(connection: Connection, afters: Mapping[UUID, int], limit: int) -> News:
-    """Each job's events after the `seq` that stands beside it: at most `limit` events in all.
+    """Each job's next events after the `seq` that stands beside it: at most `limit` in all.
 
     One statement, whatever the number of jobs; it finds each by its key.
     """
-    binds = {"ids": [*afters], "afters": [*afters.values()], "limit": limit}
     with _planned_anew(connection):
-        rows = [*connection.execute(_NEWS, binds)]
+        rows = [*connection.execute(_NEWS, _binds(afters, limit))]
     histories: dict[UUID, History] = {}
     for row in rows:
         if row.newest is not None:
@@ -79,9 +83,12 @@ SELECT wanted.id AS job_id, job.seq AS newest, job.finished_at IS NOT NULL AS is
 FROM unnest(CAST(:ids AS uuid[]), CAST(:afters AS bigint[])) AS wanted (id, after)
 LEFT JOIN job ON job.id = wanted.id
 LEFT JOIN LATERAL (
-    SELECT seq, type, at, attempt, data FROM job_event
-    WHERE job_event.job_id = job.id AND job_event.seq > wanted.after
-    ORDER BY seq LIMIT :limit
+    SELECT seq, type, at, attempt, data FROM (
+        SELECT *, sum(pg_column_size(data))
+                  OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+        FROM job_event WHERE job_event.job_id = job.id AND job_event.seq > wanted.after
+        ORDER BY seq LIMIT :limit
+    ) AS next WHERE before IS NULL OR before < :most_bytes
 ) AS event ON true
 """
 _TYPES = {"data": JSONB}
@@ -89,6 +96,11 @@ _HISTORY = sa.text(f"{_SELECT} WHERE job.project_id = :project").columns(**_TYPE
 _NEWS = sa.text(f"{_SELECT} WHERE job.id IS NULL OR job.seq > wanted.after LIMIT :limit").columns(
     **_TYPES
 )
+
+
+def _binds(afters: Mapping[UUID, int], limit: int) -> dict[str, Any]:
+    wanted = {"ids": [*afters], "afters": [*afters.values()]}
+    return {**wanted, "limit": limit, "most_bytes": MOST_BYTES}
 
 
 def _events(rows: Sequence[sa.Row[Any]]) -> Iterator[EventView]:

@@ -1,3 +1,5 @@
+import random
+from string import ascii_letters
 from uuid import UUID, uuid4
 
 import pytest
@@ -6,7 +8,7 @@ from sqlmodel import col
 
 from jobs import database, lifecycle
 from jobs.errors import JobNotFound
-from jobs.events import ENDINGS, History, News, list_events, read_history, read_news
+from jobs.events import ENDINGS, MOST_BYTES, History, News, list_events, read_history, read_news
 from jobs.models import Job
 from jobs.states import FINAL, JobState, Move
 from tests.jobs.making import PROJECT, make_job
@@ -48,6 +50,20 @@ def test_an_event_is_read_as_it_was_written(connection: Connection) -> None:
     )
     (event,) = list_events(connection, PROJECT, job_id, 1, 10)
     assert event == (job_id, moved.seq, moved.type, moved.at, moved.attempt, moved.data)
+
+
+def test_long_events_come_in_shorter_parts(connection: Connection) -> None:
+    job_id = make_job(connection, JobState.RUNNING)
+    for _ in range(6):  # chance, so that it is not stored shorter than it is
+        message = "".join(random.choices(ascii_letters, k=MOST_BYTES // 2))
+        lifecycle.record_log(connection, job_id, attempt=1, lines=[{"message": message}])
+    parts, after = [], 0
+    while events := list_events(connection, PROJECT, job_id, after, 100):
+        parts.append(len(events))
+        after = events[-1].seq
+    assert (after, parts) == (7, [3, 2, 2])
+    news = read_news(connection, {job_id: 1}, 100)
+    assert (seqs(news.histories[job_id]), news.histories[job_id].seq) == ([2, 3], 7)
 
 
 def test_a_history_is_final_until_the_job_is_retried(connection: Connection) -> None:
