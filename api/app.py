@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 import kinds as built_in
-from api import docs, errors, files, fleet, health, jobs, keys, kinds, lists, moves
+from api import docs, errors, files, fleet, health, jobs, keys, kinds, lists, moves, streams
 from api.authentication import Authentication
 from api.database import Database
 from api.draining import Draining
@@ -31,6 +31,7 @@ ROUTERS = (
     jobs.router,
     lists.router,
     moves.router,
+    streams.router,
     files.router,
     kinds.router,
     fleet.router,

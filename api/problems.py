@@ -44,6 +44,7 @@ TYPES = {
         ("idempotency-key-reused", 422, "The idempotency key was used for another request"),
         ("internal-error", 500, "Something went wrong on this side"),
         ("database-unavailable", 503, "The database does not answer"),
+        ("draining", 503, "The server is about to end"),
         ("overloaded", 503, "More requests wait than can be served soon"),
     )
 }
