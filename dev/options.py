@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dev.errors import DevError
-from dev.ports import LOOPBACK, choose_port
+from dev.ports import LOOPBACK, choose_port, free_port
 
-MAIL_PORT = 8025  # where other mail catchers are, too
-SMTP_PORT = 1025
 
 
 class _Wish(NamedTuple):
@@ -18,7 +16,11 @@ class _Wish(NamedTuple):
     what: str
 
 
-_WISHES = (_Wish("LADING_PORT", 8000, "the API"), _Wish("LADING_FLOWER_PORT", 5555, "Flower"))
+_WISHES = (
+    _Wish("LADING_PORT", 8000, "the API"),
+    _Wish("LADING_FLOWER_PORT", 5555, "Flower"),
+    _Wish("LADING_MAIL_PORT", 8025, "the mail catcher"),  # where others of its trade are, too
+)
 _WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, never chosen
 
 
@@ -54,8 +56,8 @@ class Options:
             data_dir=cls.data_dir_of(environment),
             port=ports["LADING_PORT"],
             flower_port=ports["LADING_FLOWER_PORT"],
-            mail_port=choose_port(None, MAIL_PORT, "", taken=ports.values()),
-            smtp_port=choose_port(None, SMTP_PORT, "", taken=ports.values()),
+            mail_port=ports["LADING_MAIL_PORT"],
+            smtp_port=free_port(),  # nobody needs to know it
             database_url=environment.get("LADING_DATABASE_URL") or None,
             broker_url=environment.get("LADING_BROKER_URL") or None,
             worker_concurrency=_count(environment, "LADING_WORKER_CONCURRENCY", 2),

@@ -48,6 +48,7 @@ class Platform:
             "LADING_KINDS": "tests.kinds_for_tests",
             "LADING_PORT": str(free_port()),
             "LADING_FLOWER_PORT": str(free_port()),
+            "LADING_MAIL_PORT": str(free_port()),
             "LADING_HTTP_ALLOW_NETWORKS": "127.0.0.0/8",
             **self.environment,
         }
