@@ -18,7 +18,7 @@ from dev.terminal import last_lines
 DEATHS = 5  # of one child …
 DEATHS_WITHIN = 60.0  # … in so many seconds: starting it again does not help
 RESTART_AFTER = 0.2  # seconds
-READY_WITHIN = 60.0  # seconds; imports on a busy machine take ten
+READY_WITHIN = 120.0  # seconds; eight imports at once on a busy machine have taken forty
 LAST_LINES = 20
 
 
@@ -101,7 +101,7 @@ class Child:
             _kill_group(self.pid)
 
     async def wait_until_ready(self) -> None:
-        """Raises GaveUp where it does not answer within a minute."""
+        """Raises GaveUp where it does not answer within two minutes."""
         try:
             async with asyncio.timeout(READY_WITHIN):
                 await self.ready.wait()

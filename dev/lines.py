@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 
-_SAID_ELSEWHERE = frozenset({"event", "level", "logger", "timestamp", "exception"})
+_LEFT_OUT = frozenset({"event", "level", "logger", "timestamp", "exception", "request_id"})
 
 
 def for_people(line: str) -> list[str]:
@@ -23,4 +23,4 @@ def for_people(line: str) -> list[str]:
 
 
 def _fields(entry: dict[str, object]) -> list[str]:
-    return [f"{name}={value}" for name, value in entry.items() if name not in _SAID_ELSEWHERE]
+    return [f"{name}={value}" for name, value in entry.items() if name not in _LEFT_OUT]

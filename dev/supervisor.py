@@ -188,6 +188,8 @@ class Supervisor:
         """What the shown children log once they are ready goes to the terminal, too."""
         shown = [child for child in self._children.values() if child.program.shown]
         tails = {child: Tail(child.log) for child in shown}
+        for tail in tails.values():
+            tail.skip()
         while True:
             for child, tail in tails.items():
                 if child.ready.is_set():

@@ -10,7 +10,9 @@ def entry(**fields: object) -> str:
 
 
 def test_an_entry_is_a_time_a_sentence_and_its_fields() -> None:
-    (line,) = for_people(entry(event="worker ready", pool="prefork", slots=2, logger="worker.x"))
+    (line,) = for_people(
+        entry(event="worker ready", pool="prefork", slots=2, logger="worker.x", request_id=1)
+    )
     clock, _, words = line.partition(" ")
     assert len(clock) == len("22:59:02")
     assert words == "worker ready pool=prefork slots=2"
