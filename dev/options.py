@@ -9,7 +9,6 @@ from dev.errors import DevError
 from dev.ports import LOOPBACK, choose_port, free_port
 
 
-
 class _Wish(NamedTuple):
     variable: str
     default: int
