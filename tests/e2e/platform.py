@@ -83,7 +83,15 @@ class Platform:
         """kill -9 of one program; it is there again, with another pid, when this returns."""
         pid = self.dev["pids"][name]
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: self.record.exists() and self.dev["pids"][name] != pid)
+        eventually(lambda: self.dev["pids"][name] != pid, within=5)
+        if name == "api":
+            eventually(self._answers, within=START_WITHIN)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx2.get(f"{self.dev['api']}/livez").status_code == 200
+        except httpx2.TransportError:
+            return False
 
     def client(self) -> httpx2.Client:
         dev = self.dev
