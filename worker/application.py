@@ -5,6 +5,8 @@ worker/celery_app.py.
 """
 
 import os
+import signal
+from functools import partial
 from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +14,13 @@ from uuid import UUID, uuid4
 import structlog
 from celery import Celery
 from celery.concurrency.prefork import TaskPool as ProcessPool
-from celery.signals import celeryd_init, setup_logging, worker_ready, worker_shutdown
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    worker_process_init,
+    worker_ready,
+    worker_shutdown,
+)
 from kombu import Queue
 
 from jobs import broker
@@ -78,6 +86,7 @@ def make_celery(settings: Settings) -> Application:
     app.steps["worker"].add(Presence)
     celeryd_init.connect(_configure, weak=False, dispatch_uid=__name__)
     setup_logging.connect(logs.configure, weak=False, dispatch_uid=__name__)
+    worker_process_init.connect(partial(_begin_child, app), weak=False, dispatch_uid=__name__)
     worker_ready.connect(_ready, weak=False, dispatch_uid=__name__)
     worker_shutdown.connect(_end, weak=False, dispatch_uid=__name__)
     return app
@@ -114,6 +123,12 @@ def _is_forking(pool: Any) -> bool:
     if isinstance(pool, str):
         return pool in {"prefork", "processes"}
     return issubclass(pool, ProcessPool)
+
+
+def _begin_child(app: Application, **_: Any) -> None:
+    """A pool process makes its own runtime, before its first attempt has to wait for it."""
+    signal.set_wakeup_fd(-1)  # the parent's
+    app.runtime()
 
 
 def _ready(sender: Any, **_: Any) -> None:

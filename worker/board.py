@@ -55,13 +55,20 @@ class Board(ABC):
 
     @contextmanager
     def place(self, job_id: UUID, attempt: int) -> Iterator["Running"]:
-        """Inside, the attempt stands on the board, as one that is not claimed yet."""
+        """Inside, the attempt stands on the board, as one that is not claimed yet.
+
+        Where the process is told to end meanwhile, it stays there, for the parent to read.
+        """
         running = Running(os.getpid(), job_id, attempt, time.monotonic(), math.inf)
         self.write(running)
         try:
             yield running
-        finally:
+        except SystemExit:
+            raise
+        except BaseException:
             self.write(None)
+            raise
+        self.write(None)
 
     @abstractmethod
     def write(self, running: Running | None) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Any
 
 from billiard.common import human_status
 
@@ -22,6 +23,19 @@ def look(pid: int) -> str | None:
         return None
     exited = result.si_code == os.CLD_EXITED
     return str(human_status(result.si_status if exited else -result.si_status))
+
+
+def reaped(pool: Any, pid: int) -> str | None:
+    """How a process of Celery's pool ended that was reaped, as long as it stands in its list.
+
+    Billiard reaps whoever has ended whenever it starts another one, and looks into that list later.
+    """
+    inner = getattr(pool, "_pool", None)
+    for process in list(getattr(inner, "_pool", ())):
+        if process.pid == pid and process._popen is not None:  # noqa: SLF001 - no public face
+            code = process._popen.returncode  # noqa: SLF001
+            return None if code is None else str(human_status(code))
+    return None
 
 
 def said(words: str) -> str:

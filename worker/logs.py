@@ -9,15 +9,17 @@ import sys
 from typing import Any
 
 import structlog
+from celery.utils.log import get_multiprocessing_logger
 
 _OWN = ("worker", "jobs")
-_SILENT = {
-    "celery.app.trace": logging.ERROR,  # each failed attempt, with its message
-    "celery.worker.request": logging.CRITICAL,  # lost processes
-    "celery.worker.strategy": logging.WARNING,  # each bell
-    "billiard": logging.CRITICAL,
-    "multiprocessing": logging.CRITICAL,  # billiard's other name
-}
+_QUIET = ("celery.app.trace", "celery.worker.strategy")  # each bell; each attempt that failed
+_SAID = frozenset(  # by ourselves: templates of Celery's and billiard's
+    {
+        "Process %r pid:%r exited with %r",
+        "Task handler raised error: %r",
+        "Hard time limit (%ss) exceeded for %s[%s]",
+    }
+)
 
 
 def configure(loglevel: int | None = None, **_: Any) -> None:
@@ -42,13 +44,20 @@ def configure(loglevel: int | None = None, **_: Any) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(shared))
+    handler.addFilter(_is_news)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in _OWN:
         logging.getLogger(name).setLevel(min(level, logging.INFO))
-    for name, least in _SILENT.items():
-        logging.getLogger(name).setLevel(max(level, least))
+    if (billiard := get_multiprocessing_logger()) is not None:
+        billiard.propagate = True
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not (isinstance(record.msg, str) and record.msg in _SAID)
 
 
 def _formatter(shared: list[structlog.typing.Processor]) -> logging.Formatter:

@@ -4,6 +4,7 @@ In the parent it begins once the pool runs and before the first bell is heard, a
 last attempt has: the pool's stop waits for them, and their leases must hold meanwhile.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -36,6 +37,9 @@ class Presence(bootsteps.StartStopStep):
         self._app = worker.app
         self._watch: Watch | None = None
         self._heart: Heart | None = None
+        self._wakes, self._waker = os.pipe()
+        os.set_blocking(self._wakes, False)
+        os.set_blocking(self._waker, False)
 
     def create(self, worker: Any) -> None:
         """The board is there, for the children to inherit."""
@@ -46,7 +50,7 @@ class Presence(bootsteps.StartStopStep):
         app = self._app
         reports = Reports(app.settings, app.registry, app.worker_id)
         if self._is_forking(worker):
-            self._watch = ProcessWatch(app.settings, app.board, reports)
+            self._watch = ProcessWatch(app.settings, app.board, reports, lambda: worker.pool)
         else:
             self._watch = ThreadWatch(app.settings, app.board, reports, app.runtime().links)
         app.watch = self._watch
@@ -55,6 +59,11 @@ class Presence(bootsteps.StartStopStep):
         self._watch.begin(self._heart.end)
         for number in STOP_SIGNALS:
             signal.signal(number, self._stop)
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+
+    def register_with_event_loop(self, _worker: Any, hub: Any) -> None:
+        """A signal wakes the hub, which else would sleep on for up to a second."""
+        hub.add_reader(self._wakes, self._wake)
 
     def close(self, _worker: Any) -> None:
         """The worker is stopping, whoever asked for it."""
@@ -88,6 +97,10 @@ class Presence(bootsteps.StartStopStep):
             self._watch.reports.drain(1.0)
             self._heart.end()
         self._app.board.close()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wakes, 4096)
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         """The first signal ends the worker when its attempts have ended; the second one, now."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TypeVar
 from uuid import UUID
 
+import psycopg  # noqa: F401 - before the fork, once for all children
 from sqlalchemy import Connection, Engine
 
 from jobs.database import autocommit, make_engine

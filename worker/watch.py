@@ -10,6 +10,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -26,6 +27,7 @@ from worker.memory import MemoryEvents
 from worker.reports import Reports, Verdict
 
 LOOK_EVERY = 0.1  # seconds
+SAYS_WITHIN = 1.0  # seconds
 LEAVE_AFTER = 1.5  # seconds from the end of patience to the end of the process, whatever hangs
 OVERRUN = Verdict(Stop.TIMEOUT, "it ran into its time limit")
 STOPPED = Verdict(Stop.INTERRUPTED, "the worker stopped")
@@ -99,12 +101,15 @@ class Watch(ABC):
 class ProcessWatch(Watch):
     """For a pool of processes: an attempt is ended by killing the child that makes it."""
 
-    def __init__(self, settings: Settings, board: Board, reports: Reports) -> None:
+    def __init__(
+        self, settings: Settings, board: Board, reports: Reports, pool: Callable[[], Any]
+    ) -> None:
         super().__init__(settings, board, reports)
+        self._pool = pool
         self._verdicts: dict[tuple[int, UUID, int], Verdict] = {}
         self._buried: set[tuple[int, UUID, int]] = set()
         self._words: dict[int, str] = {}
-        self._missed: set[int] = set()
+        self._missed: dict[int, float] = {}
         self._memory = MemoryEvents()
 
     def end(self, running: Running, verdict: Verdict) -> None:
@@ -120,25 +125,30 @@ class ProcessWatch(Watch):
     def heard(self, pid: int, words: str) -> None:
         self._words[pid] = exits.said(words)
 
-    def _look(self, standing: list[Running], _now: float) -> None:
+    def _look(self, standing: list[Running], now: float) -> None:
         keys = {(running.pid, *running.key) for running in standing}
         self._buried &= keys
         for running in standing:
             if (running.pid, *running.key) in self._buried:
                 continue
-            how = exits.look(running.pid) or self._words.get(running.pid)
-            if how is None and exits.look(running.pid) == exits.REAPED:
-                if running.pid not in self._missed:  # the pool is just about to say how
-                    self._missed.add(running.pid)
-                    continue
-                how = "its process is gone"
+            how = exits.look(running.pid)
+            if how == exits.REAPED:
+                how = self._told(running.pid) or self._after_a_while(running.pid, now)
             if how is not None:
                 self._bury(running, how)
+
+    def _told(self, pid: int) -> str | None:
+        return self._words.get(pid) or exits.reaped(self._pool(), pid)
+
+    def _after_a_while(self, pid: int, now: float) -> str | None:
+        """The pool has reaped the process, and is just about to say how it ended."""
+        first = self._missed.setdefault(pid, now)
+        return "its process is gone" if now > first + SAYS_WITHIN else None
 
     def _bury(self, running: Running, how: str) -> None:
         key = (running.pid, *running.key)
         self._buried.add(key)
-        self._missed.discard(running.pid)
+        self._missed.pop(running.pid, None)
         self._words.pop(running.pid, None)
         verdict = self._verdicts.pop(key, None) or self._found(how)
         if not self._runs_elsewhere(running):

@@ -1,0 +1,183 @@
+"""Kinds whose handlers behave as few should."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from typing import Any
+
+from pydantic import BaseModel
+
+from lading import AsyncJobContext, JobContext, RetryPolicy, job
+from tests.kinds_for_tests import Echo, Path_, Times, append
+
+QUICK = RetryPolicy(base=0.05, cap=0.2)
+
+
+class Count(BaseModel):
+    count: int
+
+
+class Strict(BaseModel):
+    number: int
+
+
+@job("odd.number")
+def number(context: JobContext, args: Strict) -> int:
+    return args.number
+
+
+@job("odd.big")
+def big(context: JobContext, args: Count) -> str:
+    return "x" * args.count
+
+
+@job("odd.unstorable")
+def unstorable(context: JobContext, args: Echo) -> Any:
+    """A result that no jsonb column can hold as it is."""
+    context.log("info", "a NUL \0 and half a pair \ud800", odd={"\0": object()}, far=float("inf"))
+    context.progress(float("nan"), "\0")
+    return {"text": "a\0b\ud800", "number": float("nan")}
+
+
+@job("odd.unstorable_error", max_attempts=1)
+def unstorable_error(context: JobContext, args: Echo) -> None:
+    raise ValueError("a\0b\ud800" + "long " * 10_000)
+
+
+@job("odd.not_json", max_attempts=1)
+def not_json(context: JobContext, args: Echo) -> Any:
+    return object()
+
+
+@job("odd.exits", max_attempts=1)
+def exits(context: JobContext, args: Echo) -> None:
+    sys.exit(3)
+
+
+@job("odd.vanishes", max_attempts=5)
+def vanishes(context: JobContext, args: Echo) -> None:
+    os._exit(3)
+
+
+@job("odd.chatters")
+def chatters(context: JobContext, args: Count) -> int:
+    for index in range(args.count):
+        context.log("debug", f"line {index}")
+    return args.count
+
+
+@job("odd.chatters_io", queue="io")
+async def chatters_io(context: AsyncJobContext, args: Count) -> int:
+    for index in range(args.count):
+        context.log("debug", f"line {index}", index=index)
+        context.progress(index / args.count)
+        await asyncio.sleep(0.01)
+    return args.count
+
+
+@job("odd.steps_io", queue="io", max_attempts=5, retry=QUICK)
+async def steps_io(context: AsyncJobContext, args: Times) -> list[Any]:
+    """Two steps and a child, with a failure after them on the first attempt."""
+
+    async def one() -> dict[str, int]:
+        append(args.path, "one")
+        return {"one": 1}
+
+    first: dict[str, int] = await context.step("one", one)
+    second = await context.step("two", lambda: (1, 2))
+    child = await context.submit("test.echo", {"value": 1}, labels={"of": "io"})
+    if context.failures < args.times:
+        raise RuntimeError("after the steps")
+    return [first, second, str(child)]
+
+
+@job("odd.families", max_attempts=5, retry=QUICK)
+def families(context: JobContext, args: Times) -> list[str]:
+    """Two children on each attempt."""
+    ids = [str(context.submit("test.echo", Echo(value=value), priority=7)) for value in (1, 2)]
+    append(args.path, " ".join(ids))
+    if context.failures < args.times:
+        raise RuntimeError("after the children")
+    return ids
+
+
+@job("odd.bad_child", max_attempts=5)
+def bad_child(context: JobContext, args: Echo) -> None:
+    context.submit("odd.number", {"number": "seven"})
+
+
+@job("odd.bad_step", max_attempts=1)
+def bad_step(context: JobContext, args: Echo) -> None:
+    context.step("one", object)
+
+
+@job("odd.copies")
+def copies(context: JobContext, args: Path_) -> str:
+    """A new file with the same bytes, twice."""
+    args.path.write_bytes(b"some bytes")
+    saved = context.save_file(args.path, name="../../etc/passwd", media_type="text/plain")
+    assert context.file(str(saved.id)).path.read_bytes() == b"some bytes"
+    return str(saved.id)
+
+
+@job("odd.no_file")
+def no_file(context: JobContext, args: Echo) -> None:
+    context.file("7d1e6a5e-0000-4000-8000-000000000000")
+
+
+@job("odd.too_long_io", queue="io", timeout=1, max_attempts=1)
+async def too_long_io(context: AsyncJobContext, args: Path_) -> None:
+    try:
+        await asyncio.sleep(args.seconds)
+    except BaseException as error:
+        append(args.path, type(error).__name__)
+        raise
+
+
+@job("odd.deaf_io", queue="io", timeout=1, max_attempts=1)
+async def deaf_io(context: AsyncJobContext, args: Path_) -> None:
+    end = time.monotonic() + args.seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(args.seconds)
+
+
+@job("odd.deaf_thread", queue="io", timeout=1, max_attempts=1)
+def deaf_thread(context: JobContext, args: Path_) -> None:
+    append(args.path, "start")
+    time.sleep(args.seconds)
+
+
+@job("odd.checks_thread", queue="io", timeout=1, max_attempts=1)
+def checks_thread(context: JobContext, args: Path_) -> None:
+    end = time.monotonic() + args.seconds
+    while time.monotonic() < end:
+        context.check()
+        time.sleep(0.02)
+
+
+@job("odd.too_long_async", timeout=1, max_attempts=1)
+async def too_long_async(context: AsyncJobContext, args: Path_) -> None:
+    """An async handler on the prefork pool."""
+    try:
+        await asyncio.sleep(args.seconds)
+    except BaseException as error:
+        append(args.path, type(error).__name__)
+        raise
+
+
+@job("odd.sleeps_on", timeout=60)
+def sleeps_on(context: JobContext, args: Path_) -> str:
+    """Hears of nothing until its time is over."""
+    append(args.path, f"start {context.attempt} {os.getpid()}")
+    time.sleep(args.seconds)
+    return "slept"
+
+
+@job("odd.sleeps_on_io", queue="io", timeout=60)
+def sleeps_on_io(context: JobContext, args: Path_) -> str:
+    append(args.path, f"start {context.attempt} {os.getpid()}")
+    time.sleep(args.seconds)
+    return "slept"

@@ -1,0 +1,153 @@
+"""Time limits, dying processes and cancel requests, on both pools."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from pytest_celery import CeleryTestSetup
+
+from jobs import lifecycle
+from jobs.states import JobState
+from tests.eventually import eventually
+from tests.worker.platform import Platform
+
+pytestmark = pytest.mark.usefixtures("celery_setup")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("test.too_long", "JobTimeout"),
+        ("odd.too_long_async", "CancelledError"),
+        ("odd.too_long_io", "CancelledError"),
+    ],
+)
+def test_a_handler_is_told_before_its_limit(
+    platform: Platform, notes: Path, kind: str, told: str
+) -> None:
+    row = platform.run(kind, {"path": str(notes), "seconds": 20})
+    assert (row.state, row.error["cause"], row.crashes) == (JobState.FAILED, "timeout", 0)
+    assert row.error["message"] == "it took longer than 1 s"
+    assert notes.read_text() == f"{told}\n"
+
+
+def test_a_handler_on_a_thread_is_told_when_it_checks(platform: Platform, notes: Path) -> None:
+    row = platform.run("odd.checks_thread", {"path": str(notes), "seconds": 20})
+    assert (row.state, row.error["cause"]) == (JobState.FAILED, "timeout")
+
+
+def test_a_handler_that_does_not_listen_is_ended_at_its_limit(
+    platform: Platform, notes: Path, celery_setup: CeleryTestSetup
+) -> None:
+    before = set(celery_setup.worker.container.children)
+    job = platform.submit("test.deaf", {"path": str(notes), "seconds": 20})
+    row = platform.finish(job)
+    assert (row.state, row.error["cause"], row.crashes) == (JobState.FAILED, "timeout", 0)
+    assert 1 <= (row.finished_at - row.started_at).total_seconds() < 3
+    eventually(lambda: len(before - set(celery_setup.worker.container.children)) == 1)
+
+
+def test_a_coroutine_that_does_not_listen_is_left_alone(platform: Platform, notes: Path) -> None:
+    job = platform.submit("odd.deaf_io", {"path": str(notes), "seconds": 4})
+    row = platform.finish(job)
+    assert (row.state, row.error["cause"]) == (JobState.FAILED, "timeout")
+    assert platform.run("test.echo_io", {"value": 1}).state is JobState.SUCCEEDED
+
+
+def test_an_overrun_is_retried_by_the_policy(platform: Platform, notes: Path) -> None:
+    job = platform.submit("test.deaf", {"path": str(notes), "seconds": 20}, max_attempts=2)
+    row = platform.finish(job)
+    assert (row.state, row.failures) == (JobState.FAILED, 2)
+    assert platform.attempts(job) == [(1, "retried", "timeout"), (2, "failed", "timeout")]
+
+
+def test_a_killed_process_is_a_crash_that_is_told_at_once(platform: Platform, notes: Path) -> None:
+    job = platform.start("odd.sleeps_on", {"path": str(notes), "seconds": 60})
+    os.kill(_pid(notes), signal.SIGKILL)
+    killed = time.monotonic()
+    row = platform.ended(job)
+    assert time.monotonic() - killed < 2
+    assert (row.state, row.crashes, row.failures) == (JobState.QUEUED, 1, 0)
+    cause = {"cause": "crashed", "detail": "its process died: signal 9 (SIGKILL)"}
+    assert platform.events(job)[-1] == ("crashed", cause)
+    platform.cancel(job)
+
+
+def test_an_exit_of_the_process_is_a_crash_with_its_code(platform: Platform) -> None:
+    job = platform.submit("odd.vanishes")
+    platform.ring(job)
+    platform.ended(job)
+    assert platform.events(job)[-1][1]["detail"] == "its process died: exitcode 3"
+    platform.cancel(job)
+
+
+def test_the_third_crash_fails_the_job(platform: Platform, notes: Path) -> None:
+    job = platform.submit("test.dies", {"path": str(notes), "times": 9})
+    row = platform.finish(job)
+    assert (row.state, row.crashes, row.failures, row.attempt) == (JobState.FAILED, 3, 0, 3)
+    assert row.error["cause"] == "crashed"
+    assert [outcome for _, outcome, _ in platform.attempts(job)] == ["crashed"] * 3
+
+
+def test_after_a_crash_the_job_runs_again(platform: Platform, notes: Path) -> None:
+    row = platform.run("test.dies", {"path": str(notes), "times": 2})
+    assert (row.state, row.result, row.crashes) == (JobState.SUCCEEDED, 3, 2)
+
+
+def test_a_process_that_is_told_to_stop_is_an_interruption(platform: Platform, notes: Path) -> None:
+    job = platform.start("odd.sleeps_on", {"path": str(notes), "seconds": 60})
+    os.kill(_pid(notes), signal.SIGTERM)
+    row = platform.ended(job)
+    assert (row.state, row.crashes) == (JobState.QUEUED, 0)
+    assert platform.types(job)[-1] == "interrupted"
+    platform.cancel(job)
+
+
+def test_a_bell_for_what_runs_already_is_dropped(platform: Platform, notes: Path) -> None:
+    job = platform.start("test.waits", {"path": str(notes), "seconds": 60})
+    platform.ring(job, 1)
+    eventually(lambda: platform.broker.queue_length("default") == 0)
+    platform.run("test.echo")
+    Path(f"{notes}.go").touch()
+    assert platform.finish(job).result == "went"
+    assert platform.types(job) == ["created", "started", "succeeded"]
+
+
+@pytest.mark.parametrize("kind", ["test.waits", "test.waits_io"])
+def test_a_cancel_reaches_a_running_handler(platform: Platform, notes: Path, kind: str) -> None:
+    job = platform.start(kind, {"path": str(notes), "seconds": 60})
+    platform.cancel(job, "changed my mind")
+    row = platform.finish(job)
+    assert row.state is JobState.CANCELLED
+    assert platform.events(job)[-1] == ("cancelled", {"reason": "changed my mind"})
+    assert platform.attempts(job) == [(1, "cancelled", None)]
+
+
+def test_a_handler_that_ends_well_after_a_cancel_request_succeeds(
+    platform: Platform, notes: Path
+) -> None:
+    job = platform.start("odd.sleeps_on", {"path": str(notes), "seconds": 1.5})
+    platform.cancel(job)
+    assert platform.finish(job).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(("kind", "node"), [("odd.sleeps_on", 0), ("test.waits_io", 1)])
+def test_an_attempt_that_lost_its_job_is_ended_and_changes_nothing(
+    platform: Platform, notes: Path, celery_setup: CeleryTestSetup, kind: str, node: int
+) -> None:
+    job = platform.start(kind, {"path": str(notes), "seconds": 60})
+    with platform.engine.begin() as connection:  # as a rescue after a long pause would
+        lifecycle.interrupt(connection, job.id, attempt=1, reason="taken away")
+    ended = ("killing a pool process", "job lost by its attempt")[node]
+    celery_setup.worker_cluster[node].assert_log_exists(ended, timeout=10)
+    assert platform.row(job).state is JobState.QUEUED
+    assert platform.types(job) == ["created", "started", "interrupted"]
+    platform.cancel(job)
+
+
+def _pid(notes: Path) -> int:
+    """Of the process that makes the attempt."""
+    eventually(notes.exists)
+    return int(eventually(notes.read_text).split()[2])
