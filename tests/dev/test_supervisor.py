@@ -2,6 +2,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.dev.running import Running, running
 from tests.eventually import eventually
 
 TOY = "tests.dev.toy_dev"
+RELOADED = {"api", "worker", "worker_io", "dispatcher"}
 
 
 @pytest.fixture
@@ -91,6 +93,23 @@ def test_what_is_killed_comes_back_on_the_same_port(data_dir: Path) -> None:
             assert f"{name} was killed by SIGKILL and was started again" in toy.output
         assert toy.end() == 0
         assert toy.left_over() == set()
+
+
+def test_a_changed_source_reloads_what_runs_it(data_dir: Path, tmp_path: Path) -> None:
+    source = tmp_path / "my_kinds.py"
+    source.touch()
+    environment = {"LADING_RELOAD": "1", "LADING_KINDS": "my_kinds", "PYTHONPATH": str(tmp_path)}
+    with running(data_dir, TOY, environment) as toy:
+        before = toy.record()
+
+        def reloaded() -> set[str]:
+            source.write_text(f"# {time.monotonic_ns()}\n")  # the watcher takes a moment to begin
+            return changed(toy.record(), before)
+
+        assert eventually(reloaded, every=0.5)
+        eventually(lambda: changed(toy.record(), before) == RELOADED)
+        assert f"{source} has changed: reloading" in toy.output
+        assert toy.end() == 0
 
 
 def test_a_program_that_does_not_stay_up_ends_it_all_with_its_last_lines(data_dir: Path) -> None:
