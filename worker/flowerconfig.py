@@ -1,27 +1,23 @@
-"""What Flower is told, beside FLOWER_BASIC_AUTH: `celery -A worker.celery_app flower --conf=…`.
+"""Flower's configuration: `celery -A worker.celery_app flower --conf=worker/flowerconfig.py`.
 
-It is for watching only: to start, stop or resend an attempt from there would go past PostgreSQL,
-where what is true stands. Each lower-case name is an option of Flower.
+Flower shows attempts as tasks of their kind, with the id `<job id>:<attempt>`. It only looks: a
+task that it sent would pass the database by. It asks everybody for a name and a password, which
+stand in FLOWER_BASIC_AUTH as `user:password`, and keeps nothing over a restart.
 """
 
-import os
-import sys
-
 from flower.views.monitor import Metrics
+from tornado.options import options
 from tornado.web import authenticated
 
-if not os.environ.get("FLOWER_BASIC_AUTH"):
-    sys.exit("Flower shows what runs here: set FLOWER_BASIC_AUTH=user:password")
+if not options.basic_auth or not all(":" in each for each in options.basic_auth):
+    raise SystemExit("Flower needs FLOWER_BASIC_AUTH=user:password")
 
-# Flower leaves its metrics open whatever the login; kinds and hosts are nobody's business.
-Metrics.get = authenticated(Metrics.get)
+Metrics.get = authenticated(Metrics.get)  # open by default
 
 read_only = True
-auto_refresh = True
+enable_events = True  # workers send them only while somebody listens
+persistent = False
 natural_time = True
-enable_events = True  # workers send task events while somebody listens, and not otherwise
-persistent = False  # the history is in PostgreSQL
-max_tasks = 10_000  # attempts shown; a window, not an archive
-purge_offline_workers = 60  # seconds; each start of a worker is a new one
-inspect_timeout = 3000.0  # milliseconds; a loaded worker takes its time
-tasks_columns = "name,uuid,state,received,started,runtime,worker,args"
+max_tasks = 20_000  # in memory, about 2 KiB each
+purge_offline_workers = 3600  # seconds; each deploy brings new names
+tasks_columns = "name,uuid,state,received,started,runtime,worker"

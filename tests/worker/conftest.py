@@ -5,6 +5,7 @@ A module's workers are started once. A module that stops or kills them overrides
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -91,6 +92,7 @@ def pytest_runtest_makereport(
     """A failure shows what the workers have said."""
     report = yield
     if report.failed and isinstance(item, pytest.Function):
-        for node in item.funcargs.get("worker_nodes", []):
+        started: Any = item.funcargs.get("worker_nodes", ())
+        for node in started:
             report.sections.append((node.name, node.logs()[-LAST_WORDS:]))
     return report

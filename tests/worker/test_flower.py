@@ -1,0 +1,138 @@
+"""Flower, as it runs beside real workers: what it shows, and to whom."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dev.ports import free_port
+from jobs.settings import Settings
+from tests.eventually import eventually
+from tests.worker.nodes import ROOT, ProcessNode, environment
+from tests.worker.platform import Platform
+
+AUTH = "somebody:good-enough"
+FINAL = ("SUCCESS", "FAILURE")
+
+
+class Flower(ProcessNode):
+    """The process, and its web API."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = f"http://127.0.0.1:{free_port()}"
+        port = self.url.rpartition(":")[2]
+        command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "flower"]
+        command += ["--conf=worker/flowerconfig.py", "--address=127.0.0.1", f"--port={port}"]
+        super().__init__("flower", command, {**environment(settings), "FLOWER_BASIC_AUTH": AUTH})
+
+    def ready(self) -> bool:
+        return eventually(lambda: self.status_of("/healthcheck") == 200, within=60)
+
+    def get(self, path: str, auth: str | None = AUTH, data: bytes | None = None) -> bytes:
+        request = urllib.request.Request(self.url + path, data=data)
+        if auth is not None:
+            request.add_header("Authorization", f"Basic {base64.b64encode(auth.encode()).decode()}")
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return bytes(response.read())
+
+    def status_of(self, path: str, auth: str | None = AUTH, data: bytes | None = None) -> int:
+        try:
+            self.get(path, auth, data)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+        return 200
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        tasks: dict[str, dict[str, Any]] = json.loads(self.get("/api/tasks"))
+        return tasks.get(task_id, {})
+
+
+@pytest.fixture(scope="module")
+def flower(settings: Settings) -> Iterator[Flower]:
+    node = Flower(settings)
+    node.ready()
+    yield node
+    node.teardown()
+
+
+@pytest.fixture(scope="module")
+def attempts(
+    flower: Flower, platform: Platform, worker_nodes: list[ProcessNode]
+) -> dict[str, dict[str, Any]]:
+    """Attempts of four kinds, once Flower has seen how they ended."""
+    for node in worker_nodes:
+        node.ready()
+
+    def listens() -> bool:
+        job = platform.submit("test.echo")
+        platform.finish(job)
+        return bool(flower.task(f"{job.id}:1"))
+
+    eventually(listens, within=60)
+    shown = {}
+    for kind in ("test.echo", "test.echo_io", "test.gives_up", "test.dies"):
+        args = {"path": "/dev/null", "times": 1} if kind == "test.dies" else {"value": "s3cret"}
+        job = platform.submit(kind, args)
+        platform.ring(job)
+        platform.ended(job)
+        shown[kind] = _final(flower, f"{job.id}:1")
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        ("test.echo", "SUCCESS"),
+        ("test.echo_io", "SUCCESS"),
+        ("test.gives_up", "FAILURE"),
+        ("test.dies", "FAILURE"),
+    ],
+)
+def test_an_attempt_is_shown_under_its_kind(
+    attempts: dict[str, dict[str, Any]], kind: str, state: str
+) -> None:
+    assert (attempts[kind]["name"], attempts[kind]["state"]) == (kind, state)
+
+
+def test_flower_learns_the_outcome_and_nothing_more(attempts: dict[str, dict[str, Any]]) -> None:
+    assert attempts["test.echo"]["result"] == "'succeeded'"
+    assert attempts["test.gives_up"]["exception"] == "AttemptFailed('failed: fail')"
+    assert "s3cret" not in json.dumps(attempts)
+    assert "for good" not in json.dumps(attempts)
+
+
+@pytest.mark.parametrize("path", ["/", "/tasks", "/api/tasks", "/api/workers", "/metrics"])
+def test_nobody_sees_anything_without_the_password(flower: Flower, path: str) -> None:
+    assert flower.status_of(path, auth=None) == 401
+    assert flower.status_of(path, auth="somebody:guess") == 401
+    assert flower.status_of(path) == 200
+
+
+def test_nothing_can_be_done_from_flower(flower: Flower) -> None:
+    body = json.dumps({"args": [[]]}).encode()
+    assert flower.status_of("/api/task/async-apply/test.echo", data=body) == 403
+    assert flower.status_of("/api/worker/shutdown/prefork@host", data=b"") == 403
+
+
+def test_flower_does_not_start_without_a_password(settings: Settings) -> None:
+    command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "flower"]
+    command += ["--conf=worker/flowerconfig.py", f"--port={free_port()}"]
+    env = {**os.environ, **environment(settings)}
+    env.pop("FLOWER_BASIC_AUTH", None)
+    ended = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert ended.returncode != 0
+    assert b"FLOWER_BASIC_AUTH" in ended.stderr
+
+
+def _final(flower: Flower, task_id: str) -> dict[str, Any]:
+    eventually(lambda: flower.task(task_id).get("state") in FINAL)
+    return flower.task(task_id)
