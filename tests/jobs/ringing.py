@@ -32,7 +32,7 @@ def add_job(connection: Connection, **columns: Any) -> UUID:
     return make_job(connection, JobState.QUEUED, **{"attempt": 0, **columns})
 
 
-def count_rung(connection: Connection) -> int:
-    """The marks of all queues."""
-    counted = select(func.count()).where(col(Job.rung_at).is_not(None))
-    return connection.execute(counted).scalar_one()
+def count_rung(connection: Connection, queue: str = "default") -> int:
+    """The queue's marks."""
+    is_rung = col(Job.rung_at).is_not(None), col(Job.queue) == queue
+    return connection.execute(select(func.count()).where(*is_rung)).scalar_one()

@@ -9,29 +9,28 @@ from kombu import Connection
 from sqlalchemy import Engine
 
 from jobs import broker, lifecycle
+from jobs.broker import Broker
 from jobs.database import autocommit
 from jobs.errors import LeaseLost
 from jobs.settings import Settings
 
 
-def pop(settings: Settings, count: int = 1, queue: str = "default") -> list[tuple[UUID, int]]:
+def pop(bells: Broker, queue: str, count: int = 1) -> list[tuple[UUID, int]]:
     """At most so many attempts, taken from the broker in a worker's order."""
-    url = settings.broker_url.get_secret_value()
     taken: list[tuple[UUID, int]] = []
-    with Connection(url, transport_options=broker.transport_options()) as way:
-        channel: Any = way.channel()
-        while len(taken) < count and (message := channel.basic_get(queue, no_ack=True)):
-            taken += broker.read_attempts(message.payload[0])
+    channel: Any = bells._connection.channel()
+    while len(taken) < count and (message := channel.basic_get(queue, no_ack=True)):
+        taken += broker.read_attempts(message.payload[0])
     return taken
 
 
 class Hearer:
-    """As a context manager: does every job of the queue `default`."""
+    """As a context manager: does every job of the queue."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(self, settings: Settings, engine: Engine, queue: str) -> None:
         self.heard: Counter[tuple[UUID, int]] = Counter()
         self.refused = 0
-        self._settings, self._engine = settings, engine
+        self._settings, self._engine, self._queue = settings, engine, queue
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -52,7 +51,7 @@ class Hearer:
         ):
             channel: Any = way.channel()
             while not self._stopping.is_set():
-                message = channel.basic_get("default", no_ack=True)
+                message = channel.basic_get(self._queue, no_ack=True)
                 if message is None:
                     self._stopping.wait(0.005)
                     continue
