@@ -26,8 +26,7 @@ class Feed:
         self.newest: int | None = None  #: everything up to this `seq` is known
         self.is_gone = False  #: the job was deleted
         self.waiting: set[asyncio.Event] = set()  #: of its readers
-        self.signs = 0  #: so often something turned up that only the log has
-        self._settled = 0  #: of those signs
+        self.heard = 0  #: the highest `seq` that anybody has spoken of
         self._kept: deque[Recorded] = deque()
         self._characters = 0
         self._early: dict[int, Recorded] = {}
@@ -35,12 +34,12 @@ class Feed:
 
     @property
     def is_behind(self) -> bool:
-        """There may be something newer, which only the log has."""
-        return self.signs > self._settled
+        """There is something newer, which only the log has."""
+        return self.newest is not None and self.heard > self.newest
 
     @property
     def is_over(self) -> bool:
-        """The newest event has ended the job, and there is no sign of a later one."""
+        """The newest event has ended the job, and nobody has spoken of a later one."""
         return self._ended and not self.is_behind
 
     def after(self, seq: int) -> list[Recorded] | None:
@@ -55,19 +54,18 @@ class Feed:
 
     def hear(self, hint: Hint) -> None:
         """The event is known, or it is known that the log has to be read."""
+        self.heard = max(self.heard, hint.seq)
         if self.newest is not None and hint.seq <= self.newest:
             return
         if hint.event is not None and hint.seq - 1 == self.newest:
             self._append(hint.event)
             self._take_early()
-        else:
-            if hint.event is not None and len(self._early) < MAX_EARLY:
-                self._early[hint.seq] = hint.event
-            self.signs += 1
+        elif hint.event is not None and len(self._early) < MAX_EARLY:
+            self._early[hint.seq] = hint.event
         self.wake()
 
-    def learn(self, page: Page, signs: int) -> None:
-        """What the log said is known. `signs` were there when it was asked.
+    def learn(self, page: Page, heard: int) -> None:
+        """What the log said is known; `heard` was so far when it was asked.
 
         The page must be the last one, unless it begins right after our newest event.
         """
@@ -84,9 +82,7 @@ class Feed:
         if self.newest == page.seq:
             self._ended = page.is_final
         self._take_early()
-        self.settle(signs)
-        if self.newest < page.seq:
-            self.signs += 1
+        self._settle(page.seq, heard)
         if before != (self.newest, self.is_over):
             self.wake()
 
@@ -96,12 +92,11 @@ class Feed:
             self.newest = seq
             self._take_early()
 
-    def settle(self, signs: int) -> None:
-        """The log had no more than is known here when there were that many signs."""
+    def confirm(self, heard: int) -> None:
+        """The log has nothing newer; `heard` was so far when it was asked."""
         was_over = self.is_over
-        self._settled = max(self._settled, signs)
-        if not self.is_behind:
-            self._early.clear()
+        assert self.newest is not None
+        self._settle(self.newest, heard)
         if self.is_over and not was_over:
             self.wake()
 
@@ -109,6 +104,12 @@ class Feed:
         """Its readers look again."""
         for event in self.waiting:
             event.set()
+
+    def _settle(self, newest: int, heard: int) -> None:
+        """What was heard and is not in the log has never been; what was heard since may be."""
+        self.heard = newest if self.heard == heard else max(self.heard, newest)
+        if not self.is_behind:
+            self._early.clear()
 
     def _take_early(self) -> None:
         assert self.newest is not None

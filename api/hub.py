@@ -119,11 +119,11 @@ class Hub:
 
     async def _read_page(self, project_id: str, feed: Feed, after: int) -> Page:
         async with self._reading:
-            signs = feed.signs
+            heard = feed.heard
             run = self._database.run
             page = page_of(await run(read_history, project_id, feed.job_id, after, PAGE))
         if page.is_last:
-            feed.learn(page, signs)
+            feed.learn(page, heard)
             self._look(feed)
         return page
 
@@ -175,7 +175,7 @@ class Hub:
         """The feeds know all that was committed before."""
         news = NOTHING
         while feeds:
-            asked = {feed: feed.signs for feed in feeds if feed.newest is not None}
+            asked = {feed: feed.heard for feed in feeds if feed.newest is not None}
             afters = {feed.job_id: feed.newest or 0 for feed in asked if not feed.is_gone}
             if afters:
                 news = await self._database.run(read_news, afters, MOST_NEWS)
@@ -200,13 +200,13 @@ def _is_cut(feed: Feed, news: News) -> bool:
     return history is not None and history.events[-1].seq < history.seq
 
 
-def _update(feed: Feed, news: News, signs: int) -> None:
-    """The feed knows the news, for which the log was asked when it had so many signs."""
+def _update(feed: Feed, news: News, heard: int) -> None:
+    """The feed knows the news; `heard` was so far when the log was asked."""
     history = news.histories.get(feed.job_id)
     if history is not None:
-        feed.learn(page_of(history), signs)
+        feed.learn(page_of(history), heard)
     elif feed.job_id in news.gone:
         feed.is_gone = True
         feed.wake()
     elif news.is_whole:
-        feed.settle(signs)
+        feed.confirm(heard)

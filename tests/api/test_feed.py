@@ -42,10 +42,10 @@ class Reader:
         """`known` is what the feed has for it."""
         events = known
         if events is None:
-            signs = feed.signs
+            heard = feed.heard
             asked = page(log, self.seq, limit=3)
             if asked.is_last:
-                feed.learn(asked, signs)
+                feed.learn(asked, heard)
             events = asked.events
         self.got.extend(events)
         self.seq = max([self.seq, *(each.seq for each in events)])
@@ -85,17 +85,17 @@ class Feeding(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 4))
     def ask(self, limit: int) -> None:
         assert self.feed.newest is not None
-        self.asked = self.feed.signs, page(self.log, self.feed.newest, limit)
+        self.asked = self.feed.heard, page(self.log, self.feed.newest, limit)
 
     @precondition(lambda self: self.asked is not None)
     @rule()
     def answer(self) -> None:
         assert self.asked is not None
-        (signs, answer), self.asked = self.asked, None
+        (heard, answer), self.asked = self.asked, None
         if answer.events:
-            self.feed.learn(answer, signs)
+            self.feed.learn(answer, heard)
         else:
-            self.feed.settle(signs)
+            self.feed.confirm(heard)
 
     @invariant()
     def nobody_misses_anything(self) -> None:
@@ -116,11 +116,11 @@ class Feeding(RuleBasedStateMachine):
                 reader.read(self.feed, self.log, self.feed.after(reader.seq))
         newest = self.feed.newest
         assert newest is not None
-        signs, rest = self.feed.signs, page(self.log, newest)
+        heard, rest = self.feed.heard, page(self.log, newest)
         if rest.events:
-            self.feed.learn(rest, signs)
+            self.feed.learn(rest, heard)
         else:
-            self.feed.settle(signs)
+            self.feed.confirm(heard)
         for reader in self.readers:
             reader.read(self.feed, self.log, self.feed.after(reader.seq))
             assert reader.got == self.log[reader.first :]
@@ -148,7 +148,7 @@ def test_what_is_kept_for_slow_readers_is_bounded() -> None:
 def test_every_sign_of_news_wakes_readers() -> None:
     feed, woken = Feed(JOB), asyncio.Event()
     feed.waiting.add(woken)
-    feed.learn(page([event(1)], 0), feed.signs)
+    feed.learn(page([event(1)], 0), feed.heard)
     news = [Hint(3, event(3)), Hint(2, event(2)), Hint(5, None), Hint(9, event(9))]
     for hint in news:
         woken.clear()
@@ -161,45 +161,45 @@ def test_every_sign_of_news_wakes_readers() -> None:
 
 def test_news_after_the_end_are_no_end() -> None:
     feed, log = Feed(JOB), [event(1), event(2, "failed")]
-    feed.learn(page(log, 0), feed.signs)
+    feed.learn(page(log, 0), feed.heard)
     assert feed.is_over
     feed.hear(Hint(4, event(4)))
     assert not feed.is_over
     log += [event(3, "queued"), event(4)]
-    feed.learn(page(log, 2), feed.signs)
+    feed.learn(page(log, 2), feed.heard)
     assert (feed.is_over, feed.is_behind, feed.after(2)) == (False, False, log[2:])
 
 
 def test_the_end_is_known_to_a_reader_that_has_all() -> None:
     feed, log = Feed(JOB), [event(1), event(2, "failed")]
-    feed.learn(page(log, 2), feed.signs)
+    feed.learn(page(log, 2), feed.heard)
     assert (feed.newest, feed.is_over) == (2, True)
 
 
 def test_a_part_of_the_news_asks_for_the_rest() -> None:
     feed, log = Feed(JOB), [event(1)]
-    feed.learn(page(log, 0), feed.signs)
+    feed.learn(page(log, 0), feed.heard)
     log += [event(2), event(3)]
-    feed.learn(page(log, 1, limit=1), feed.signs)
+    feed.learn(page(log, 1, limit=1), feed.heard)
     assert (feed.newest, feed.is_behind) == (2, True)
 
 
-def test_a_sign_that_comes_while_the_log_is_read_is_not_forgotten() -> None:
+def test_a_hint_that_comes_while_the_log_is_read_is_not_forgotten() -> None:
     feed, log = Feed(JOB), [event(1)]
-    feed.learn(page(log, 0), feed.signs)
-    asked = feed.signs
+    feed.learn(page(log, 0), feed.heard)
+    asked = feed.heard
     feed.hear(Hint(3, None))
-    feed.settle(asked)
+    feed.confirm(asked)
     assert feed.is_behind
-    feed.settle(feed.signs)
+    feed.confirm(feed.heard)
     assert not feed.is_behind
 
 
 def test_a_hint_of_what_never_was_is_forgotten() -> None:
     feed, log = Feed(JOB), [event(1)]
-    feed.learn(page(log, 0), feed.signs)
+    feed.learn(page(log, 0), feed.heard)
     feed.hear(Hint(3, event(3, "alien")))
-    feed.settle(feed.signs)
+    feed.confirm(feed.heard)
     feed.hear(Hint(2, event(2)))
     assert feed.after(1) == [event(2)]
 
