@@ -149,6 +149,7 @@ class Child:
         finally:
             readiness.cancel()
             _kill_group(process.pid)  # what a killed leader has left behind
+            await death
 
     async def _watch_readiness(self, process: asyncio.subprocess.Process) -> None:
         while not await self.program.is_ready(process.pid):  # noqa: ASYNC110 - another process
