@@ -1,19 +1,30 @@
 """Which TCP ports are ours to take."""
 
 import errno
+import secrets
 import socket
 from collections.abc import Collection
 
 from dev.errors import DevError
 
 LOOPBACK = "127.0.0.1"
+_OURS = range(16384, 32768)  # Linux takes outgoing ports from 32768 on, macOS from 49152
+_TRIES = 50
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """A port that nobody listens on right now; the next moment it may be taken."""
+    """A port that nobody listens on right now; the next moment it may be taken.
+
+    It lies below those that systems give to outgoing connections: a server that is started again
+    finds its port as it has left it, and no client of its own has got connected to itself there.
+    """
+    for _ in range(_TRIES):
+        port = secrets.choice(_OURS)
+        if is_free(port, host):
+            return port
     with socket.create_server((host, 0), family=_family(host)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+        taken: int = probe.getsockname()[1]
+        return taken
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:

@@ -21,6 +21,10 @@ def test_a_free_port_can_be_bound() -> None:
     assert not is_open(port)
 
 
+def test_a_free_port_is_none_that_an_outgoing_connection_gets() -> None:
+    assert all(free_port() < 32768 for _ in range(20))
+
+
 def test_a_port_that_somebody_listens_on_is_open_and_not_free(taken: int) -> None:
     assert not is_free(taken)
     assert is_open(taken)
