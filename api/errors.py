@@ -11,6 +11,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.edge import REQUEST_ID
 from api.problems import Problem
 from jobs import errors
 from jobs.states import JobState, Move
@@ -72,6 +73,7 @@ TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
     errors.KeyInFlight: _retry("idempotency-in-flight"),
     errors.JobDeleted: _plain("job-deleted"),
     errors.DatabaseUnavailable: _retry("database-unavailable"),
+    errors.BrokerUnavailable: _retry("broker-unavailable"),
 }
 
 
@@ -102,9 +104,13 @@ async def _on_domain_error(_: Request, error: Exception) -> Response:
 
 
 async def _on_anything_else(request: Request, error: Exception) -> Response:
-    _log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
+    # The server logs the traceback, with the same request id.
+    _log.error("a request failed", method=request.method, path=request.url.path, error=repr(error))
     detail = "The log of the server says more about the request with this id."
-    return Problem("internal-error", detail).response()
+    problem = Problem("internal-error", detail)
+    # This answer goes round api/edge.py, which has set it on all others.
+    problem.headers = {REQUEST_ID: problem.document()["request_id"]}
+    return problem.response()
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

@@ -71,9 +71,11 @@ _Answers = list[tuple[_Waiting, _Answer]]
 class IntakeWriter:
     """The thread and its queue. Made when a process starts, after any fork."""
 
-    def __init__(self, settings: Settings, hints: Hints) -> None:
+    def __init__(
+        self, settings: Settings, hints: Hints, *, most_waiting: int = MOST_WAITING
+    ) -> None:
         self.process_id = uuid7()
-        self._hints = hints
+        self._hints, self._most_waiting = hints, most_waiting
         self._engine = make_engine(settings, name="intake", size=1)
         event.listen(self._engine, "do_connect", _add_options)
         self._autocommit = autocommit(self._engine)
@@ -88,6 +90,11 @@ class IntakeWriter:
         """Whether anybody would commit what is submitted."""
         return self._thread.is_alive()
 
+    @property
+    def waiting(self) -> int:
+        """How many intakes have no answer yet, but for those that are being committed."""
+        return len(self._waiting)
+
     async def submit(self, intake: Intake) -> Accepted:
         """The intake's jobs are committed.
 
@@ -96,7 +103,7 @@ class IntakeWriter:
         """
         waiting = _Waiting(intake)
         with self._changed:
-            if self._closing or len(self._waiting) >= MOST_WAITING:
+            if self._closing or len(self._waiting) >= self._most_waiting:
                 detail = "More submissions wait than can be committed soon."
                 raise Problem("overloaded", detail, headers={"Retry-After": "1"})
             self._waiting.append(waiting)

@@ -12,6 +12,7 @@ from jobs.keys.store import Scope, delete_key, find_key, touch_key
 from jobs.keys.text import KeyText, parse_key
 
 REMEMBERED = 5.0  # seconds: so long may a key that another process deleted go on
+TRUSTED = 600.0  # seconds: so long while the database is away, when nothing can be done anyway
 MOST_REMEMBERED = 10_000  # keys
 
 _CHALLENGE = 'Bearer realm="lading"'
@@ -36,7 +37,7 @@ class Keyring:
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database, self._clock = database, clock
-        self._good: dict[bytes, tuple[Principal, float]] = {}
+        self._good: dict[bytes, tuple[Principal, float]] = {}  # and when that was asked
         self._asked: dict[bytes, asyncio.Task[Principal | None]] = {}
         self._touching: set[asyncio.Task[None]] = set()
 
@@ -48,8 +49,8 @@ class Keyring:
         key = parse_key(text.strip()) if scheme.lower() == "bearer" else None
         if key is None:
             raise _invalid()
-        principal, until = self._good.get(key.hash, (None, 0.0))
-        if principal is None or self._clock() > until:
+        principal, asked_at = self._good.get(key.hash, (None, 0.0))
+        if principal is None or self._clock() - asked_at > REMEMBERED:
             principal = await self._ask(key)
         if principal is None:
             raise _invalid()
@@ -71,14 +72,20 @@ class Keyring:
         return await asyncio.shield(task)
 
     async def _look_up(self, key: KeyText) -> Principal | None:
-        found = await self._database.run(find_key, key)
+        try:
+            found = await self._database.run(find_key, key)
+        except DatabaseUnavailable:
+            known, asked_at = self._good.get(key.hash, (None, 0.0))
+            if known is None or self._clock() - asked_at > TRUSTED:
+                raise
+            return known
         if found is None:
             self._good.pop(key.hash, None)
             return None
         principal = Principal(found.project_id, found.id, frozenset(found.scopes))
         if len(self._good) >= MOST_REMEMBERED:
             self._good.clear()
-        self._good[key.hash] = (principal, self._clock() + REMEMBERED)
+        self._good[key.hash] = (principal, self._clock())
         touching = asyncio.create_task(self._touch(found.id))
         self._touching.add(touching)
         touching.add_done_callback(self._touching.discard)

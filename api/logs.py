@@ -42,6 +42,7 @@ def configure_logs() -> None:
 
 
 def _rendering(*, is_for_people: bool) -> list[Processor]:
+    """Tracebacks without the values of variables: some of them are secrets."""
     if is_for_people:
-        return [structlog.dev.ConsoleRenderer()]
-    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -45,6 +45,7 @@ TYPES = {
         ("internal-error", 500, "Something went wrong on this side"),
         ("database-unavailable", 503, "The database does not answer"),
         ("draining", 503, "The server is about to end"),
+        ("broker-unavailable", 503, "The broker does not answer"),
         ("overloaded", 503, "More requests wait than can be served soon"),
     )
 }

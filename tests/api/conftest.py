@@ -10,5 +10,5 @@ from tests.api.serving import Api, serve
 
 @pytest.fixture(scope="module")
 def api(settings: Settings) -> Iterator[Api]:
-    with serve(settings) as served:
+    with serve(settings.model_copy(update={"flower_url": "http://flower.example"})) as served:
         yield served

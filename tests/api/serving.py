@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx2
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
+from api.parts import Parts
 from jobs import database
 from jobs.keys.store import create_key
 from jobs.settings import Settings
@@ -25,6 +27,19 @@ class Api:
     url: str
     key: str
     http: httpx2.Client
+    app: FastAPI
+
+    @property
+    def parts(self) -> Parts:
+        """What the server's process is made of."""
+        parts = self.app.state.parts
+        assert isinstance(parts, Parts)
+        return parts
+
+    def client_of(self, **options: Any) -> httpx2.Client:
+        """A client with another key: of a `project`, or with these `scopes`."""
+        headers = {"Authorization": f"Bearer {new_key(self.settings, **options)}"}
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=40)
 
     def submit(self, kind: str = "test.echo", **fields: Any) -> dict[str, Any]:
         """An accepted job."""
@@ -41,11 +56,17 @@ class Api:
 
 
 @contextmanager
-def serve(settings: Settings) -> Iterator[Api]:
-    """A server of these settings, as long as the block lasts."""
+def serve(settings: Settings, **changes: Any) -> Iterator[Api]:
+    """A server of these settings with `changes`, as long as the block lasts.
+
+    The key is made with the settings as they were, so that servers may be away.
+    """
     key = new_key(settings)
+    settings = settings.model_copy(update=changes)
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(settings), log_config=None, lifespan="on")
+    app = create_app(settings)
+    app.add_api_route("/v1/test-failure", _fail, include_in_schema=False)
+    config = uvicorn.Config(app, log_config=None, lifespan="on")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -56,11 +77,15 @@ def serve(settings: Settings) -> Iterator[Api]:
         headers = {"Authorization": f"Bearer {key}"}
         limits = httpx2.Limits(max_connections=200, max_keepalive_connections=200)
         with httpx2.Client(base_url=url, headers=headers, timeout=40, limits=limits) as client:
-            yield Api(settings, url, key, client)
+            yield Api(settings, url, key, client, app)
     finally:
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+async def _fail() -> None:
+    raise RuntimeError("secret detail")
 
 
 def new_key(settings: Settings, **options: Any) -> str:

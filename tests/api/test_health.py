@@ -1,0 +1,69 @@
+"""Whether the process lives and is ready, and what it measures."""
+
+import re
+from typing import Any
+
+from sqlalchemy import Engine
+
+from api import schemas
+from tests.api.serving import Api, serve
+from tests.api.working import start
+
+
+def test_it_lives_and_is_ready(api: Api) -> None:
+    live, ready = api.http.get("/livez"), api.http.get("/readyz")
+    assert (live.status_code, live.json()) == (200, {"status": "alive"})
+    assert ready.status_code == 200
+    schemas.Readiness.model_validate_json(ready.content)
+    assert ready.json() == {
+        "status": "ready",
+        "database": "ok",
+        "broker": "ok",
+        "draining": False,
+        "dispatchers": 0,
+        "workers": 0,
+    }
+
+
+def samples(api: Api) -> dict[str, float]:
+    response = api.http.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    found = re.findall(r"^(\w+(?:\{[^}]*\})?) (\S+)$", response.text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def test_jobs_are_counted_when_they_are_accepted(settings: Any, engine: Engine) -> None:
+    with serve(settings) as api:
+        for _ in range(2):
+            api.submit(queue="counted", priority=1)
+        api.http.post("/v1/jobs/batch", json={"jobs": [{"kind": "test.echo", "args": {}}] * 3})
+        for _ in range(2):
+            api.http.post(
+                "/v1/jobs",
+                json={"kind": "test.echo", "args": {}, "queue": "keyed"},
+                headers={"Idempotency-Key": "counted"},
+            )
+        start(engine, api.submit(queue="counted")["id"])
+        found = samples(api)
+
+        def submitted(queue: str) -> float:
+            return found[f'lading_jobs_submitted_total{{kind="test.echo",queue="{queue}"}}']
+
+        assert (submitted("counted"), submitted("default"), submitted("keyed")) == (3, 3, 1)
+        assert found['lading_jobs_in_state{queue="counted",state="queued"}'] == 2
+        assert found['lading_jobs_in_state{queue="counted",state="running"}'] == 1
+        assert found['lading_jobs_in_state{queue="io",state="queued"}'] == 0
+        assert 0 < found['lading_job_oldest_wait_seconds{queue="counted"}'] < 60
+        assert found["lading_database_up"] == 1
+        assert found["process_resident_memory_bytes"] > 0
+
+
+def test_gauges_out_of_the_database_are_kept_for_a_while(api: Api) -> None:
+    before = samples(api)
+    api.submit(queue="unseen")
+    after = samples(api)
+    gauges = [name for name in before if name.startswith("lading_jobs_in_state")]
+    assert gauges
+    assert {name: after[name] for name in gauges} == {name: before[name] for name in gauges}
+    assert not any('queue="unseen",state' in name for name in after)
