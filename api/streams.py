@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from api.documents import JSON
 from api.errors import parameter_flaw, problem_of
@@ -56,7 +57,8 @@ class Events(BaseModel):
 Seq = Annotated[int, Field(ge=0, le=2**31 - 1)]
 After = Annotated[Seq, Query(description="The `seq` of the last event that is known")]
 LastEventId = Annotated[
-    Seq | None, Header(alias="Last-Event-ID", description="The same, from an EventSource")
+    Seq | SkipJsonSchema[None],
+    Header(alias="Last-Event-ID", description="The same, from an EventSource"),
 ]
 _ANSWER = answer(
     f"As JSON: the next events, up to {MOST_EVENTS} of them or about 128 KiB; the rest comes after"
