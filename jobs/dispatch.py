@@ -167,6 +167,8 @@ SELECT served.queue, served.slots,
        (SELECT epoch FROM broker_epoch)
 FROM (SELECT queue, sum(slots) AS slots FROM live GROUP BY queue) AS served
 """)
+# The candidates are read again under their locks, found by their keys: the state is compared by its
+# text, or a backlog that came since the last ANALYZE would be read through job_to_ring instead.
 _LOCK = sa.text(
     "SELECT pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || :queue, 0))"
 )
@@ -189,8 +191,8 @@ candidate AS (
     LIMIT (SELECT count FROM room)
 ),
 picked AS (
-    SELECT id FROM job WHERE id IN (SELECT id FROM candidate) AND state = 'queued'
-                         AND rung_at IS NULL
+    SELECT id FROM job
+    WHERE id IN (SELECT id FROM candidate) AND CAST(state AS text) = 'queued' AND rung_at IS NULL
     FOR UPDATE SKIP LOCKED
 )
 UPDATE job SET rung_at = clock_timestamp() FROM picked WHERE job.id = picked.id
@@ -234,7 +236,6 @@ SELECT CAST(extract(epoch FROM least(
     (SELECT run_at FROM job WHERE state IN ('scheduled', 'retrying') ORDER BY run_at LIMIT 1),
     (SELECT expires_at FROM job
      WHERE expires_at IS NOT NULL AND finished_at IS NULL AND attempt = 0
-       AND state IN ('waiting', 'scheduled', 'queued')
      ORDER BY expires_at LIMIT 1)
 ) - clock_timestamp()) AS double precision)
 """)

@@ -1,13 +1,12 @@
 """What is rung, in which order, and how marks are taken back; against PostgreSQL."""
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, TextClause, func, insert, select, text, update
 from sqlmodel import col
 
 from jobs import dispatch
@@ -173,31 +172,42 @@ def test_a_locked_job_is_passed_over(engine: Engine, backlog: list[UUID]) -> Non
         assert jobs_of(ring(dispatcher)) == backlog[1:]
 
 
-def test_a_large_backlog_that_nobody_may_start_is_not_walked(connection: Connection) -> None:
+def add_backlog(connection: Connection, state: str, kind: str, number: int = 5000) -> None:
+    """Jobs that PostgreSQL has no statistics of, for a plan as a dispatcher makes it."""
+    backlog = text("""
+    INSERT INTO job (id, kind, state, queue, priority, args, max_attempts, seq, created_at,
+                     queued_at, run_at)
+    SELECT gen_random_uuid(), :kind, CAST(:state AS job_state), 'default', 9, '{}', 1, 1, now(),
+           now(), now() + interval '1 hour'
+    FROM generate_series(1, :number)
+    """)
+    connection.execute(backlog, {"kind": kind, "state": state, "number": number})
+    for setting in ("enable_seqscan", "enable_bitmapscan"):
+        connection.execute(text(f"SET LOCAL {setting} = off"))
+
+
+def test_a_large_backlog_is_not_walked(connection: Connection) -> None:
     add_worker(connection)
-    connection.execute(
-        text("""
-        INSERT INTO job (id, kind, state, queue, priority, args, max_attempts, seq, created_at,
-                         queued_at)
-        SELECT gen_random_uuid(), 'test.orphan', 'queued', 'default', 9, '{}', 1, 1, now(), now()
-        FROM generate_series(1, 5000)
-        """)
-    )
-    job_id = add_job(connection)
-    connection.execute(text("SET LOCAL enable_seqscan = off"))
-    binds = {"lease": LEASE}
-    explained = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {dispatch._SURVEY.text}")
-    assert rows_read(connection.execute(explained, binds).scalar_one()) < 100
+    add_backlog(connection, "queued", "test.orphan")
+    add_backlog(connection, "queued", "test.echo")
+    assert rows_read(connection, dispatch._SURVEY, lease=LEASE) < 100
     [standing] = dispatch.survey(connection, LEASE)
     assert (standing.projects, standing.kinds) == (["default"], ["test.echo"])
-    assert jobs_of(dispatch.pick(connection, standing, 10)) == [job_id]
+    binds = {"queue": "default", "projects": standing.projects, "kinds": standing.kinds}
+    assert rows_read(connection, dispatch._PICK, **binds, window=10) < 100
+    assert count_rung(connection) == 10
 
 
-def rows_read(plan: Any) -> float:
-    """Of the table and its indexes, over all loops."""
-    plan = json.loads(plan) if isinstance(plan, str) else plan
+def test_jobs_with_a_time_are_not_walked(connection: Connection) -> None:
+    add_backlog(connection, "scheduled", "test.echo")
+    assert rows_read(connection, dispatch._NEXT_DUE) < 10
+
+
+def rows_read(connection: Connection, statement: TextClause, **binds: Any) -> float:
+    """Of the jobs and their indexes, over all loops of the plan."""
+    explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}")
     found = 0.0
-    todo = [plan[0]["Plan"]]
+    todo = [connection.execute(explain, binds).scalar_one()[0]["Plan"]]
     while todo:
         node = todo.pop()
         todo += node.get("Plans", [])
