@@ -11,6 +11,7 @@ import socket
 from types import FrameType
 from typing import Any
 
+import structlog
 from celery import bootsteps
 from celery.concurrency.prefork import TaskPool as ProcessPool
 from celery.platforms import EX_OK
@@ -24,6 +25,8 @@ from worker.reports import Reports
 from worker.watch import ProcessWatch, ThreadWatch, Watch
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+_log = structlog.get_logger(__name__)
 
 
 class Presence(bootsteps.StartStopStep):
@@ -68,6 +71,7 @@ class Presence(bootsteps.StartStopStep):
     def close(self, _worker: Any) -> None:
         """The worker is stopping, whoever asked for it."""
         if self._watch is not None:
+            _log.info("worker stopping", pid=os.getpid())
             self._watch.stop_soon()
 
     def stop(self, _worker: Any) -> None:
@@ -104,9 +108,12 @@ class Presence(bootsteps.StartStopStep):
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         """The first signal ends the worker when its attempts have ended; the second one, now."""
-        state.should_stop = EX_OK  # type: ignore[assignment]
-        if self._watch is not None:
+        assert self._watch is not None
+        if state.should_stop is None:
+            state.should_stop = EX_OK  # type: ignore[assignment]
             self._watch.stop_soon()
+        else:
+            self._watch.stop_now()
 
     @staticmethod
     def _is_forking(worker: Any) -> bool:

@@ -56,9 +56,13 @@ class Watch(ABC):
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def stop_soon(self) -> None:
-        """The worker is to stop; asked twice, at once. Signal handlers may call it."""
-        now = time.monotonic()
-        self._stop_by = now + self._patience if self._stop_by is None else now
+        """The worker stops, when its attempts have ended or its patience has."""
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + self._patience
+
+    def stop_now(self) -> None:
+        """The worker has no patience left. Signal handlers may call both."""
+        self._stop_by = time.monotonic()
 
     def close(self) -> None:
         """The thread looks no more."""
@@ -83,7 +87,7 @@ class Watch(ABC):
                     self.end(running, OVERRUN)
                 elif self._stop_by is not None and now > self._stop_by:
                     self.end(running, STOPPED)
-                elif now > self.renewed_at + self._fence:
+                elif now > max(self.renewed_at, running.since) + self._fence:
                     self.end(running, FENCED)
             self._look(standing, now)
             if self._stop_by is not None and now > self._stop_by + LEAVE_AFTER:

@@ -93,6 +93,6 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and isinstance(item, pytest.Function):
         started: Any = item.funcargs.get("worker_nodes", ())
-        for node in started:
+        for node in (*started, *filter(None, [item.funcargs.get("node")])):
             report.sections.append((node.name, node.logs()[-LAST_WORDS:]))
     return report
