@@ -167,8 +167,9 @@ SELECT served.queue, served.slots,
        (SELECT epoch FROM broker_epoch)
 FROM (SELECT queue, sum(slots) AS slots FROM live GROUP BY queue) AS served
 """)
-# The candidates are read again under their locks, found by their keys: the state is compared by its
-# text, or a backlog that came since the last ANALYZE would be read through job_to_ring instead.
+# Written so that one index fits each part, whatever PostgreSQL believes of a backlog that came
+# since the last ANALYZE: rows of columns are compared, and wholly ordered, as in job_to_ring alone;
+# under their locks the candidates are found by key, for a state's text fits no partial index.
 _LOCK = sa.text(
     "SELECT pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || :queue, 0))"
 )
@@ -182,10 +183,12 @@ candidate AS (
     FROM unnest(CAST(:projects AS text[]), CAST(:kinds AS text[])) AS wanted (project_id, kind),
     LATERAL (
         SELECT id, priority, queued_at FROM job
-        WHERE state = 'queued' AND rung_at IS NULL AND queue = :queue
-          AND project_id = wanted.project_id AND kind = wanted.kind
+        WHERE state = 'queued' AND rung_at IS NULL
+          AND (queue, project_id, kind) >= (:queue, wanted.project_id, wanted.kind)
+          AND (queue, project_id, kind) <= (:queue, wanted.project_id, wanted.kind)
           AND (attempt > 0 OR expires_at IS NULL OR expires_at > clock_timestamp())
-        ORDER BY priority DESC, queued_at, id LIMIT (SELECT count FROM room)
+        ORDER BY queue, project_id, kind, priority DESC, queued_at, id
+        LIMIT (SELECT count FROM room)
     ) AS next
     ORDER BY next.priority DESC, next.queued_at, next.id
     LIMIT (SELECT count FROM room)

@@ -173,7 +173,7 @@ def test_a_locked_job_is_passed_over(engine: Engine, backlog: list[UUID]) -> Non
 
 
 def add_backlog(connection: Connection, state: str, kind: str, number: int = 5000) -> None:
-    """Jobs that PostgreSQL has no statistics of, for a plan as a dispatcher makes it."""
+    """Jobs that PostgreSQL has no statistics of, and the settings that a dispatcher plans with."""
     backlog = text("""
     INSERT INTO job (id, kind, state, queue, priority, args, max_attempts, seq, created_at,
                      queued_at, run_at)
@@ -186,10 +186,13 @@ def add_backlog(connection: Connection, state: str, kind: str, number: int = 500
         connection.execute(text(f"SET LOCAL {setting} = off"))
 
 
-def test_a_large_backlog_is_not_walked(connection: Connection) -> None:
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_a_large_backlog_is_not_walked(connection: Connection, is_analyzed: bool) -> None:
     add_worker(connection)
     add_backlog(connection, "queued", "test.orphan")
     add_backlog(connection, "queued", "test.echo")
+    if is_analyzed:
+        connection.execute(text("ANALYZE job"))
     assert rows_read(connection, dispatch._SURVEY, lease=LEASE) < 100
     [standing] = dispatch.survey(connection, LEASE)
     assert (standing.projects, standing.kinds) == (["default"], ["test.echo"])
@@ -198,8 +201,11 @@ def test_a_large_backlog_is_not_walked(connection: Connection) -> None:
     assert count_rung(connection) == 10
 
 
-def test_jobs_with_a_time_are_not_walked(connection: Connection) -> None:
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_jobs_with_a_time_are_not_walked(connection: Connection, is_analyzed: bool) -> None:
     add_backlog(connection, "scheduled", "test.echo")
+    if is_analyzed:
+        connection.execute(text("ANALYZE job"))
     assert rows_read(connection, dispatch._NEXT_DUE) < 10
 
 
