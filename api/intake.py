@@ -76,7 +76,7 @@ class IntakeWriter:
     ) -> None:
         self.process_id = uuid7()
         self._hints, self._most_waiting = hints, most_waiting
-        self._engine = make_engine(settings, name="intake", size=1)
+        self._engine = make_engine(settings, name="intake", size=1, pings=False)
         event.listen(self._engine, "do_connect", _add_options)
         self._autocommit = autocommit(self._engine)
         self._waiting: deque[_Waiting] = deque()

@@ -16,6 +16,11 @@ ANY_KEY = "<key>"  #: ends the name of a parameter that stands for all that begi
 class StrictRoute(APIRoute):
     """Every router of /v1 is made with it: `APIRouter(route_class=StrictRoute)`."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Its operation in the OpenAPI document is called like its function."""
+        options["operation_id"] = options.get("operation_id") or endpoint.__name__
+        super().__init__(path, endpoint, **options)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         names = {name for each in self.dependant.query_params for name in _names(each)}

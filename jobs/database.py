@@ -23,17 +23,18 @@ CONNECT_TIMEOUT = 5  # seconds; libpq's own is for ever
 UNANSWERED = 10_000  # milliseconds until the kernel gives up on a silent peer (TCP_USER_TIMEOUT)
 
 
-def make_engine(settings: Settings, *, name: str, size: int) -> Engine:
+def make_engine(settings: Settings, *, name: str, size: int, pings: bool = True) -> Engine:
     """An engine of at most `size` connections, shown to PostgreSQL as `lading <name>`.
 
-    A pool checks a connection before use, so that one broken by a restart is replaced.
+    A pool checks a connection before use, so that one broken by a restart is replaced; who tries
+    again by itself saves the round trip without `pings`.
     """
     return create_engine(
         settings.sqlalchemy_url,
         pool_size=size,
         max_overflow=0,
         pool_timeout=STATEMENT_TIMEOUT.total_seconds(),
-        pool_pre_ping=True,
+        pool_pre_ping=pings,
         json_serializer=documents.encode,
         connect_args=connect_args(name),
     )
