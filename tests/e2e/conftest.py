@@ -10,4 +10,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """One for all tests of a process that end nothing for good."""
     started = Platform(tmp_path_factory.mktemp("platform")).start()
     yield started
-    assert started.stop() == []
+    left = started.stop()
+    started.remove()
+    assert left == []

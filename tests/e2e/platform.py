@@ -13,6 +13,7 @@ import httpx2
 import psutil
 
 from dev.ports import free_port
+from dev.postgres import remove_data
 from tests.conftest import ROOT
 from tests.eventually import eventually
 
@@ -78,6 +79,10 @@ class Platform:
         self.process.send_signal(number)
         self.process.wait(STOP_WITHIN)
         return psutil.wait_procs(children, timeout=1)[1]
+
+    def remove(self) -> None:
+        """Its data is gone, wherever it lies."""
+        remove_data(self.folder / "data/postgres")
 
     def kill(self, name: str) -> None:
         """kill -9 of one program; it is there again, with another pid, when this returns."""

@@ -16,8 +16,9 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
     """One per test: these tests are hard on it."""
     started = Platform(tmp_path, {"LADING_LEASE_SECONDS": "6"}).start()
     yield started
-    if started.process is not None and started.process.poll() is None:
-        assert started.stop(signal.SIGTERM) == []
+    left = started.stop(signal.SIGTERM)
+    started.remove()
+    assert left == []
 
 
 def test_jobs_outlive_the_broker_the_api_and_the_dispatcher(platform: Platform) -> None:

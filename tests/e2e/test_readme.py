@@ -85,7 +85,9 @@ def test_the_guides_kind_runs_in_the_platform(tmp_path: Path) -> None:
         job = platform.run("example.greet", {"names": ["Ann"]})
         assert job["result"] == {"greetings": ["Hello Ann!"]}
     finally:
-        assert platform.stop() == []
+        left = platform.stop()
+        platform.remove()
+    assert left == []
 
 
 def test_the_guides_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
