@@ -1,0 +1,66 @@
+"""The engine's process: `python -m kinds.data_process`, started by kinds.data_engine only.
+
+It reads its task from standard input, and ends, taking its folder with it, as soon as that does:
+then the process that started it is gone. Only here Polars is loaded.
+"""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from kinds.data_progress import Channel
+from lading import Fail
+
+
+def main() -> None:
+    """The task is done and its result told; or the reason why it cannot be."""
+    told = os.dup(1)
+    os.dup2(2, 1)  # whatever a library prints is no message
+    with suppress(OSError):  # Linux: when memory runs out, this process is the one to go
+        Path("/proc/self/oom_score_adj").write_text("500")
+    task = json.loads(_first_line())
+    folder = Path(task["folder"])
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
+    channel = Channel(told)
+    try:
+        result = _find_task(task["task"])(task, folder, channel)
+    except Fail as failure:
+        channel.send({"fail": failure.reason})
+    else:
+        channel.send({"result": result})
+
+
+def _find_task(name: str) -> Callable[[dict[str, Any], Path, Channel], dict[str, Any]]:
+    if name == "transform":
+        from kinds.data_transform import transform  # noqa: PLC0415 - Polars, and only here
+
+        return transform
+    from kinds.data_profile import profile  # noqa: PLC0415 - as above
+
+    return profile
+
+
+def _first_line() -> bytes:
+    read = b""
+    while not read.endswith(b"\n"):
+        chunk = os.read(0, 65536)
+        if not chunk:
+            raise SystemExit("no task")
+        read += chunk
+    return read
+
+
+def _end_with_parent(folder: Path) -> None:
+    while os.read(0, 4096):
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
