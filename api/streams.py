@@ -8,7 +8,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
-from pydantic.json_schema import SkipJsonSchema
 
 from api.documents import JSON
 from api.errors import parameter_flaw, problem_of
@@ -57,8 +56,7 @@ class Events(BaseModel):
 Seq = Annotated[int, Field(ge=0, le=2**31 - 1)]
 After = Annotated[Seq, Query(description="The `seq` of the last event that is known")]
 LastEventId = Annotated[
-    Seq | SkipJsonSchema[None],
-    Header(alias="Last-Event-ID", description="The same, from an EventSource"),
+    Seq, Header(alias="Last-Event-ID", description="The same, from an EventSource: it goes first")
 ]
 _ANSWER = answer(
     f"As JSON: the next events, up to {MOST_EVENTS} of them or about 128 KiB; the rest comes after"
@@ -82,7 +80,7 @@ async def list_or_stream_events(
     request: Request,
     job_id: Annotated[UUID, Path(description="The job's id")],
     after: After = 0,
-    last_event_id: LastEventId = None,
+    last_event_id: LastEventId = 0,
 ) -> Response:
     """What has happened to a job; with `Accept: text/event-stream` also what happens from now."""
     parts, project_id = parts_of(request), principal_of(request).project_id
@@ -92,7 +90,7 @@ async def list_or_stream_events(
         return Response(f'{{"items":[{items}]}}', media_type=JSON, headers={"Vary": "Accept"})
     _refuse_while_draining(parts)
     async with AsyncExitStack() as stack:
-        seen = after if last_event_id is None else last_event_id
+        seen = last_event_id or after
         follower = await stack.enter_async_context(parts.hub.follow(project_id, job_id, seen))
         if follower.is_over:
             return Response(status_code=204)

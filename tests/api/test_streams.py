@@ -96,9 +96,12 @@ def test_a_stream_resumes_after_every_seq(api: Api, story: Story) -> None:
 
 def test_the_header_of_an_event_source_is_newer_than_its_address(api: Api, story: Story) -> None:
     job_id = story.begin()
-    story.succeed(job_id)
-    with event_stream(api, str(job_id), 0, **{"Last-Event-ID": "1"}) as response:
-        assert [event.id for event in sent(response)] == ["2"]
+    story.fail(job_id)
+    story.retry(job_id)
+    story.start(job_id, 2)
+    story.succeed(job_id, 2)
+    with event_stream(api, str(job_id), 1, **{"Last-Event-ID": "3"}) as response:
+        assert [event.id for event in sent(response)] == ["4", "5"]
 
 
 @pytest.mark.parametrize("after", [2, 3, 2**31 - 1])
