@@ -169,7 +169,8 @@ FROM (SELECT queue, sum(slots) AS slots FROM live GROUP BY queue) AS served
 """)
 # Written so that one index fits each part, whatever PostgreSQL believes of a backlog that came
 # since the last ANALYZE: rows of columns are compared, and wholly ordered, as in job_to_ring alone;
-# under their locks the candidates are found by key, for a state's text fits no partial index.
+# under their locks the candidates are found by key, for a state's text fits no partial index, and
+# an array is believed to be short, where a join might be made by reading everything.
 _LOCK = sa.text(
     "SELECT pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || :queue, 0))"
 )
@@ -195,10 +196,11 @@ candidate AS (
 ),
 picked AS (
     SELECT id FROM job
-    WHERE id IN (SELECT id FROM candidate) AND CAST(state AS text) = 'queued' AND rung_at IS NULL
+    WHERE id = ANY (ARRAY (SELECT id FROM candidate))
+      AND CAST(state AS text) = 'queued' AND rung_at IS NULL
     FOR UPDATE SKIP LOCKED
 )
-UPDATE job SET rung_at = clock_timestamp() FROM picked WHERE job.id = picked.id
+UPDATE job SET rung_at = clock_timestamp() WHERE id = ANY (ARRAY (SELECT id FROM picked))
 RETURNING job.id, attempt + 1 AS attempt, kind, priority, timeout_seconds, queued_at
 """)
 _TAKE_BACK = sa.text("""
@@ -223,13 +225,13 @@ WITH lost AS (
     ) - :length)
     FOR UPDATE SKIP LOCKED
 )
-UPDATE job SET rung_at = NULL FROM lost WHERE job.id = lost.id
+UPDATE job SET rung_at = NULL WHERE id = ANY (ARRAY (SELECT id FROM lost))
 """)
 _FORGET_ALL = sa.text("""
 WITH rung AS (
     SELECT id FROM job WHERE state = 'queued' AND rung_at IS NOT NULL FOR UPDATE SKIP LOCKED
 )
-UPDATE job SET rung_at = NULL FROM rung WHERE job.id = rung.id
+UPDATE job SET rung_at = NULL WHERE id = ANY (ARRAY (SELECT id FROM rung))
 """)
 _RUNG_QUEUES = sa.text(
     "SELECT DISTINCT queue FROM job WHERE state = 'queued' AND rung_at IS NOT NULL ORDER BY queue"

@@ -313,7 +313,7 @@ def _overdue(
         .limit(bind("limit", sa.Integer))
         .with_for_update(skip_locked=True)
     )
-    return col(Job.id).in_(ids.scalar_subquery())
+    return col(Job.id) == sa.any_(sa.func.array(ids.scalar_subquery()))
 
 
 _EXPIRED = sa.and_(
