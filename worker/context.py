@@ -129,29 +129,36 @@ class _Context(BaseContext):
         self._tie.notes.show(fraction, message)
 
     def log(self, level: LogLevel, message: str, **fields: Any) -> None:
-        self._tie.notes.add(level, message, fields)
+        with self._tie.link.shielded():
+            self._tie.notes.add(level, message, fields)
 
     def check(self) -> None:
         self._tie.link.check()
 
     def file(self, file_id: UUID | str) -> StoredFile:
-        return self._tie.file(file_id)
+        with self._tie.link.shielded():
+            return self._tie.file(file_id)
 
     def save_file(self, path: Path, *, name: str, media_type: str) -> StoredFile:
-        return self._tie.save_file(path, name, media_type)
+        with self._tie.link.shielded():
+            return self._tie.save_file(path, name, media_type)
 
 
 class SyncContext(_Context, JobContext):
     """For `def` handlers."""
 
     def step(self, name: str, function: Callable[[], T]) -> T:
-        stored = self._tie.find_step(name)
+        with self._tie.link.shielded():
+            stored = self._tie.find_step(name)
         if stored is _MISSING:
-            stored = self._tie.store_step(name, function())
+            value = function()
+            with self._tie.link.shielded():
+                stored = self._tie.store_step(name, value)
         return cast("T", stored)
 
     def submit(self, kind: str, args: BaseModel | Mapping[str, Any], **options: Any) -> UUID:
-        return self._tie.submit(self._tie.next_child(), kind, args, options)
+        with self._tie.link.shielded():
+            return self._tie.submit(self._tie.next_child(), kind, args, options)
 
 
 class AsyncContext(_Context, AsyncJobContext):

@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -33,7 +34,7 @@ from worker import outcomes
 from worker.board import Running
 from worker.context import AsyncContext, SyncContext, Tie
 from worker.limits import alarm, can_alarm
-from worker.link import Link, Stop
+from worker.link import Link
 from worker.notes import Notes
 from worker.outcomes import Ended
 from worker.runtime import Runtime
@@ -145,8 +146,7 @@ class Caught:
 def _run_sync(execution: Execution, tie: Tie) -> Caught:
     link, context = execution.link, SyncContext(tie)
     caught = Caught()
-    seconds = link.soft_limit if execution.runtime.forked and can_alarm() else None
-    with caught, alarm(seconds, partial(link.stop, Stop.TIMEOUT)):
+    with caught, alarm(link) if can_alarm() else nullcontext():
         caught.value = execution.kind.handler(context, execution.args)
     return caught
 

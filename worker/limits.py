@@ -2,11 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from lading.outcomes import JobTimeout
+from worker.link import Link
 
 
 def can_alarm() -> bool:
@@ -15,18 +15,19 @@ def can_alarm() -> bool:
 
 
 @contextmanager
-def alarm(seconds: float | None, told: Callable[[], object]) -> Iterator[None]:
-    """Inside, `told` is called and JobTimeout is raised after so many seconds; main thread only.
+def alarm(link: Link) -> Iterator[None]:
+    """Inside, JobTimeout is raised at the soft limit; main thread only.
 
-    The timer is armed around the handler alone, so it never strikes a claim or a report.
+    The timer is armed around the handler alone, so it never strikes a claim or a report, and it
+    waits for the end of a call of ours that the handler has made.
     """
+    seconds = link.soft_limit
     if seconds is None:
         yield
         return
 
     def strike(_signal: int, _frame: FrameType | None) -> None:
-        told()
-        raise JobTimeout
+        link.strike()
 
     previous = signal.signal(signal.SIGALRM, strike)
     try:

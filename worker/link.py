@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
 
@@ -32,6 +33,8 @@ class Link:
         self.reason: Stop | None = None
         self._lock = threading.Lock()
         self._interrupt: Callable[[], object] | None = None
+        self._shields = 0
+        self._owes = False
 
     @property
     def soft_limit(self) -> float | None:
@@ -63,6 +66,26 @@ class Link:
         """The handler is over: nothing interrupts it any more."""
         with self._lock:
             self._interrupt = None
+
+    def strike(self) -> None:
+        """The soft limit is reached: JobTimeout, here or at the end of a shielded call."""
+        self.stop(Stop.TIMEOUT)
+        if self._shields:
+            self._owes = True
+        else:
+            raise JobTimeout
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Inside, the alarm does not strike: a call of ours is not left halfway."""
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+        if self._owes and not self._shields:
+            self._owes = False
+            raise JobTimeout
 
     def check(self) -> None:
         """Nothing, JobTimeout or JobCancelled."""

@@ -9,7 +9,7 @@ import time
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import lifecycle, workers
@@ -17,6 +17,7 @@ from jobs.database import translated
 from jobs.errors import DatabaseUnavailable, LeaseLost
 from jobs.hints import Hints
 from jobs.logs import drop_lines
+from worker.lines import Lines
 from worker.link import Stop
 from worker.notes import Notes
 
@@ -30,8 +31,8 @@ _log = structlog.get_logger(__name__)
 class Recorder:
     """For the attempts of one process; made after its fork."""
 
-    def __init__(self, engine: Engine, hints: Hints) -> None:
-        self._engine, self._hints = engine, hints
+    def __init__(self, lines: Lines, hints: Hints) -> None:
+        self._lines, self._hints = lines, hints
         self._open: dict[tuple[UUID, int], Notes] = {}
         self._begun = 0
         self._awake = threading.Event()
@@ -53,7 +54,7 @@ class Recorder:
         """All notes are stored. LeaseLost; DatabaseUnavailable: try again, nothing has gone."""
         if notes.is_empty and not notes.sending.locked():
             return
-        with notes.sending, translated(), self._engine.connect() as connection:
+        with notes.sending, translated(), self._lines.line() as connection:
             self._send(connection, notes)
 
     def _run(self) -> None:
@@ -137,7 +138,7 @@ class Recorder:
         if not old:
             return
         try:
-            with self._engine.connect() as connection:
+            with self._lines.line() as connection:
                 held = workers.look(connection, list(old))
         except SQLAlchemyError as error:
             _log.warning("cannot ask for cancel requests", error=str(error))

@@ -13,13 +13,14 @@ from uuid import UUID
 import psycopg  # noqa: F401 - before the fork, once for all children
 from sqlalchemy import Connection, Engine
 
-from jobs.database import autocommit, make_engine
+from jobs.database import make_engine
 from jobs.files import FileStore
 from jobs.hints import Hints
 from jobs.lifecycle import Claim, Moved
 from jobs.registry import Registry
 from jobs.settings import Settings
 from worker.board import Board
+from worker.lines import Lines
 from worker.link import Link
 from worker.loop import Loop
 from worker.patience import until_answered
@@ -28,7 +29,8 @@ from worker.recorder import Recorder
 T = TypeVar("T")
 MovedT = TypeVar("MovedT", Moved, Claim)
 
-CHILD_CONNECTIONS = 3  # one attempt, the recorder, and what an async handler does beside them
+CHILD_CONNECTIONS = 4  # one attempt, the recorder, and what an async handler does beside them
+TRANSACTIONS = 1  # of these, for what takes several statements
 THREADS_CONNECTIONS = 10  # a statement takes a millisecond: enough for some thousand a second
 
 
@@ -46,9 +48,9 @@ class Runtime:
         self.engine: Engine = make_engine(settings, name="worker", size=size)
         self.hints = Hints(settings.broker_url.get_secret_value())
         self.files = FileStore(settings.files_dir)
-        self.recorder = Recorder(autocommit(self.engine), self.hints)
+        self._lines = Lines(self.engine, size - TRANSACTIONS)
+        self.recorder = Recorder(self._lines, self.hints)
         self.links: dict[tuple[UUID, int], Link] = {}  #: of the attempts that run here
-        self._autocommit = autocommit(self.engine)
         self._lock = threading.Lock()
 
     @cached_property
@@ -69,7 +71,7 @@ class Runtime:
         """
 
         def action() -> T:
-            with self._autocommit.connect() as connection:
+            with self._lines.line() as connection:
                 return question(connection)
 
         return self.patiently(action, within)

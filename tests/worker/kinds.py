@@ -173,6 +173,7 @@ def sleeps_on(context: JobContext, args: Path_) -> str:
     """Hears of nothing until its time is over."""
     append(args.path, f"start {context.attempt} {os.getpid()}")
     time.sleep(args.seconds)
+    append(args.path, "end")
     return "slept"
 
 
@@ -180,4 +181,14 @@ def sleeps_on(context: JobContext, args: Path_) -> str:
 def sleeps_on_io(context: JobContext, args: Path_) -> str:
     append(args.path, f"start {context.attempt} {os.getpid()}")
     time.sleep(args.seconds)
+    append(args.path, "end")
     return "slept"
+
+
+@job("odd.tells_its_end_io", queue="io", timeout=60)
+async def tells_its_end_io(context: AsyncJobContext, args: Path_) -> None:
+    append(args.path, "start")
+    try:
+        await asyncio.sleep(args.seconds)
+    finally:
+        append(args.path, "end")

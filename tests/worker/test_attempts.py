@@ -11,6 +11,7 @@ import redis
 import sqlalchemy as sa
 from pytest_celery import CeleryTestSetup
 
+from jobs.broker import Bell
 from jobs.files import FileStore
 from jobs.settings import Settings
 from jobs.states import JobState
@@ -159,6 +160,17 @@ def test_a_doorbell_of_an_unknown_kind_is_dropped(
     celery_setup.worker.assert_log_exists("nobody.knows", timeout=10)
     assert platform.row(job).state is JobState.QUEUED
     assert platform.run("test.echo").state is JobState.SUCCEEDED
+
+
+def test_a_doorbell_may_name_several_attempts(platform: Platform) -> None:
+    jobs = [platform.submit(kind) for kind in ("test.echo", "test.echo", "test.gives_up")]
+    stale = platform.submit("test.echo")
+    platform.cancel(stale)
+    attempts = tuple((job.id, 1) for job in (jobs[0], stale, *jobs[1:]))
+    platform.broker.ring([Bell("default", "test.echo", attempts, 5, None)])
+    states = [platform.ended(job).state for job in jobs]
+    assert states == [JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED]
+    assert platform.types(stale) == ["created", "cancelled"]
 
 
 def test_secrets_stay_in_the_database(

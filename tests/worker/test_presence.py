@@ -1,7 +1,6 @@
 """Heartbeats, leases, the self-fence, and a database that goes away: on servers of its own."""
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,7 +87,7 @@ def test_a_finished_attempt_survives_a_restart_of_the_database(
     kind = {"prefork": "odd.sleeps_on", "threads": "odd.sleeps_on_io"}[node.pool]
     job = platform.start(kind, {"path": str(notes), "seconds": 1})
     postgres.stop()
-    time.sleep(1.5)  # the handler ends meanwhile, and its report finds nobody
+    eventually(lambda: "end" in notes.read_text())  # and its report finds nobody
     postgres.start()
     engine.dispose()
     assert platform.finish(job).state is JobState.SUCCEEDED
@@ -98,7 +97,7 @@ def test_a_finished_attempt_survives_a_restart_of_the_database(
 def test_a_worker_without_database_ends_its_attempts_and_tells_later(
     node: WorkerNode, platform: Platform, postgres: EmbeddedPostgres, engine: Engine, notes: Path
 ) -> None:
-    kind = {"prefork": "odd.sleeps_on", "threads": "test.waits_io"}[node.pool]
+    kind = {"prefork": "odd.sleeps_on", "threads": "odd.tells_its_end_io"}[node.pool]
     job = platform.start(kind, {"path": str(notes), "seconds": 50})
     eventually(notes.exists)
     children = set(node.children)
@@ -106,7 +105,7 @@ def test_a_worker_without_database_ends_its_attempts_and_tells_later(
     if node.pool == "prefork":
         eventually(lambda: children - set(node.children), within=LEASE + 5)
     else:
-        time.sleep(LEASE)
+        eventually(lambda: "end" in notes.read_text(), within=LEASE + 5)
     postgres.start()
     engine.dispose()
     row = platform.ended(job)

@@ -1,0 +1,99 @@
+"""The board: places in shared memory, written by processes and read by their parent."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import billiard.process
+import pytest
+
+from worker.board import Board, Running, SharedBoard, ThreadBoard
+
+JOB = uuid4()
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedBoard]:
+    monkeypatch.setattr(billiard.process.current_process(), "index", 0, raising=False)
+    board = SharedBoard.create()
+    yield board
+    board.close()
+
+
+@pytest.fixture(params=["shared", "threads"])
+def board(request: pytest.FixtureRequest, shared: SharedBoard) -> Board:
+    return shared if request.param == "shared" else ThreadBoard()
+
+
+def test_an_attempt_stands_on_the_board_while_it_is_made(board: Board) -> None:
+    with board.place(JOB, 3) as running:
+        assert board.running() == [running]
+        assert running.key == (JOB, 3)
+        assert running.pid == os.getpid()
+        assert not running.is_claimed
+        claimed = running._replace(is_claimed=True, since=12.5, limit=30.0)
+        board.write(claimed)
+        assert board.running() == [claimed]
+        assert board.names(JOB, 3)
+        assert not board.names(JOB, 4)
+        assert not board.names(uuid4(), 3)
+    assert board.running() == []
+
+
+def test_an_attempt_that_fails_leaves_the_board(board: Board) -> None:
+    with pytest.raises(RuntimeError), board.place(JOB, 1):
+        raise RuntimeError
+    assert board.running() == []
+
+
+def test_an_attempt_whose_process_ends_stays_for_its_parent(board: Board) -> None:
+    with pytest.raises(SystemExit), board.place(JOB, 1):
+        raise SystemExit
+    assert [running.key for running in board.running()] == [(JOB, 1)]
+
+
+def test_children_find_the_board_by_the_environment(shared: SharedBoard) -> None:
+    with shared.place(JOB, 1) as running:
+        assert SharedBoard.inherited().running() == [running]
+
+
+def test_nothing_is_left_of_a_closed_board(shared: SharedBoard) -> None:
+    path = Path(os.environ["LADING_WORKER_BOARD"])
+    assert path.stat().st_size == 1024 * 64
+    shared.close()
+    assert not path.exists()
+
+
+def test_a_reader_never_sees_half_a_record(shared: SharedBoard) -> None:
+    """One process writes two records in turn; every reading is one of them, or nothing."""
+    spawn = multiprocessing.get_context("fork")
+    ready, done = spawn.Event(), spawn.Event()
+    writer = spawn.Process(target=_write, args=(shared, ready, done), daemon=True)
+    writer.start()
+    assert ready.wait(10)
+    try:
+        seen = {tuple(running) for _ in range(5_000) for running in shared.running()}
+    finally:
+        done.set()
+        writer.join(10)
+    assert seen == {tuple(_record(0)), tuple(_record(1))}
+
+
+def _record(number: int) -> Running:
+    byte = 0x11 * (number + 1)
+    return Running(
+        byte, UUID(bytes=bytes([byte] * 16)), byte, float(byte), float(byte), is_claimed=True
+    )
+
+
+def _write(board: SharedBoard, ready: Event, done: Event) -> None:
+    process: Any = billiard.process.current_process()
+    process.index = 7
+    while not done.is_set():
+        for number in (0, 1) * 500:
+            board.write(_record(number))
+        ready.set()
