@@ -143,28 +143,39 @@ def _named(attempts: Sequence[tuple[UUID, int]]) -> dict[str, Any]:
     }
 
 
+# Rows are found by an array of keys and the state is compared by its text: whatever the tables were
+# when the plan was made, it neither walks a backlog nor reads a partial index of it.
 _NAMED = """
 WITH named AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[])) AS named (id, attempt)
+),
+job_now AS MATERIALIZED (
+    SELECT id, attempt, CAST(state AS text) AS state, cancel_requested
+    FROM job WHERE id = ANY(CAST(:ids AS uuid[]))
+),
+ended AS MATERIALIZED (
+    SELECT job_id AS id, attempt, outcome FROM job_attempt WHERE job_id = ANY(CAST(:ids AS uuid[]))
 )
 """
 _STAND = """
 SELECT named.id, named.attempt,
-       coalesce(job.state = 'running' AND job.attempt = named.attempt, false),
+       coalesce(job_now.state = 'running' AND job_now.attempt = named.attempt, false),
        ended.outcome,
-       coalesce(job.cancel_requested AND job.attempt = named.attempt, false)
+       coalesce(job_now.cancel_requested AND job_now.attempt = named.attempt, false)
 FROM named
-LEFT JOIN job ON job.id = named.id
-LEFT JOIN job_attempt AS ended ON ended.job_id = named.id AND ended.attempt = named.attempt
+LEFT JOIN job_now ON job_now.id = named.id
+LEFT JOIN ended ON ended.id = named.id AND ended.attempt = named.attempt
 """
 _LOOK = sa.text(_NAMED + _STAND)
 _RENEW = sa.text(f"""{_NAMED},
-held AS (
-    SELECT job.id FROM job JOIN named ON job.id = named.id AND job.attempt = named.attempt
-    WHERE job.state = 'running' AND job.worker = :holder
-    FOR NO KEY UPDATE OF job SKIP LOCKED
+held AS MATERIALIZED (
+    SELECT id FROM job
+    WHERE id = ANY(CAST(:ids AS uuid[])) AND CAST(state AS text) = 'running' AND worker = :holder
+          AND (id, attempt) IN (SELECT id, attempt FROM named)
+    FOR NO KEY UPDATE SKIP LOCKED
 ),
 renewed AS (
-    UPDATE job SET lease_until = clock_timestamp() + :lease FROM held WHERE job.id = held.id
+    UPDATE job SET lease_until = clock_timestamp() + :lease
+    WHERE id = ANY(ARRAY(SELECT id FROM held))
 )
 {_STAND}""")  # noqa: S608 - every value is bound

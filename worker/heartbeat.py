@@ -14,10 +14,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import workers
-from jobs.database import autocommit, make_engine
+from jobs.database import autocommit
 from jobs.settings import Settings
 from jobs.workers import Held, WorkerProcess
 from worker.board import Running
+from worker.engines import make_engine
 from worker.watch import LOST, Watch
 
 FIRST_PAUSE = 1.0  # seconds between two tries to sign on

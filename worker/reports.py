@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import lifecycle, workers
 from jobs.attempts import Cause
-from jobs.database import autocommit, make_engine
+from jobs.database import autocommit
 from jobs.errors import LeaseLost
 from jobs.hints import Hints
 from jobs.lifecycle import Moved
@@ -26,6 +26,7 @@ from jobs.settings import Settings
 from jobs.workers import Remains
 from lading.retry import RetryPolicy
 from worker.board import Running
+from worker.engines import make_engine
 from worker.link import Stop
 from worker.outcomes import overrun
 from worker.patience import until_answered

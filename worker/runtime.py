@@ -13,13 +13,13 @@ from uuid import UUID
 import psycopg  # noqa: F401 - before the fork, once for all children
 from sqlalchemy import Connection, Engine
 
-from jobs.database import make_engine
 from jobs.files import FileStore
 from jobs.hints import Hints
 from jobs.lifecycle import Claim, Moved
 from jobs.registry import Registry
 from jobs.settings import Settings
 from worker.board import Board
+from worker.engines import make_engine
 from worker.lines import Lines
 from worker.link import Link
 from worker.loop import Loop
