@@ -1,8 +1,10 @@
 """Streams live through the loss of Redis and of PostgreSQL."""
 
 import asyncio
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from sqlalchemy import Engine
 from api.hub import PAGE, SWEEP_EVERY
 from api.recorded import Recorded
 from dev.postgres import EmbeddedPostgres, temporary_postgres
-from dev.valkey import temporary_valkey
+from dev.valkey import EmbeddedValkey, temporary_valkey
 from jobs import database
 from jobs.errors import DatabaseUnavailable
 from jobs.settings import Settings
@@ -30,7 +32,30 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_redis_may_be_killed_and_come_back(settings: Settings, engine: Engine) -> None:
+def kill(server: EmbeddedValkey) -> None:
+    server.kill()
+
+
+def freeze(server: EmbeddedValkey) -> None:
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+
+
+def bring_back(server: EmbeddedValkey) -> None:
+    if server.pid is None:
+        server.start()
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("away", [kill, freeze])
+async def test_redis_may_go_and_come_back(
+    settings: Settings,
+    engine: Engine,
+    away: Callable[[EmbeddedValkey], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.subscription.QUIET", 0.3)
     with temporary_valkey() as server, telling(server.url) as hints:
         mine = settings.model_copy(update={"broker_url": SecretStr(server.url)})
         story = Story(engine, hints)
@@ -46,10 +71,10 @@ async def test_redis_may_be_killed_and_come_back(settings: Settings, engine: Eng
 
             await in_thread(eventually, lambda: listeners(server.url))
             assert await seconds_to_next() < SWEEP_EVERY / 2
-            await in_thread(server.kill)
+            await in_thread(away, server)
             for _ in range(3):
                 assert await seconds_to_next() < LATE + GRACE
-            await in_thread(server.start)
+            await in_thread(bring_back, server)
             await in_thread(eventually, lambda: listeners(server.url))
             delays = [await seconds_to_next() for _ in range(5)]
             assert min(delays) < SWEEP_EVERY / 5, delays
