@@ -1,6 +1,6 @@
 """`python -m worker.dispatcher`: runs until SIGTERM or SIGINT, exit 1 when a service has died."""
 
-import logging
+import os
 import signal
 import sys
 import threading
@@ -9,12 +9,14 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+import structlog
 from sqlalchemy import Engine, event
 
 from jobs import database
 from jobs.broker import Broker
 from jobs.hints import Hints
 from jobs.settings import Settings, load_settings
+from worker import logs
 from worker.dispatcher.dispatch import Dispatch
 from worker.dispatcher.epoch import EpochWatch
 from worker.dispatcher.loop import ENDED, Loop
@@ -27,7 +29,7 @@ from worker.dispatcher.wake import Wake
 END_WITHIN = 0.8  # seconds; a turn takes milliseconds, unless a server is frozen
 SERVICES = 6  # of the process, each with its connection
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("worker.dispatcher")
 
 
 def main(settings: Settings) -> int:
@@ -38,10 +40,10 @@ def main(settings: Settings) -> int:
     for loop in loops:
         loop.start()
     wake.start()
-    _log.info("ready")
+    _log.info("dispatcher ready", pid=os.getpid())
     received = signal.sigwait(awaited)
     is_asked = received != ENDED
-    _log.info("ending" if is_asked else "ending, for a service has died")
+    _log.info("dispatcher ending", is_asked=is_asked)
     wake.stop()
     stop(loops)
     return 0 if is_asked else 1
@@ -95,7 +97,5 @@ def stop(loops: list[Loop]) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(threadName)s: %(message)s"
-    )
+    logs.configure()
     sys.exit(main(load_settings()))

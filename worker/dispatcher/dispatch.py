@@ -1,12 +1,12 @@
 """Rings: marks what is next in a transaction, and hangs the bells after its commit."""
 
-import logging
 import threading
 import time
 from collections import defaultdict
 from datetime import timedelta
 from uuid import UUID
 
+import structlog
 from sqlalchemy import Connection
 
 from jobs import dispatch
@@ -18,13 +18,14 @@ from worker.dispatcher.pace import Pace
 IDLE = 1.0  # seconds between looks that nobody asked for
 BUSY = 0.1  # seconds, while there is a backlog or bells are being rung
 RECENT = 1.0  # seconds: a queue that has just been rung in is likely to be again
-BROKER_PAUSE = 0.5  # seconds between questions to a broker that did not answer
+BROKER_PAUSE = 0.5  # seconds between questions to a broker that did not answer, …
+LONGEST_PAUSE = 4.0  # … doubled up to so many while it answers and refuses: full, or a replica
 # A burst of hints is met with few looks: 0.1 ms a bell of the last second, up to 50 ms. So a
 # lone job is rung for at once, and at 500 jobs a second a look serves 25 of them.
 GAP_PER_BELL = 0.0001  # seconds
 LONGEST_GAP = 0.05  # seconds
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Dispatch:
@@ -38,28 +39,32 @@ class Dispatch:
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
         self._rung = Pace()
         self._rang_at = -RECENT
-        self._is_silent = False
+        self._failures = 0  #: in ringing, without a success since
         self._epoch: UUID | None = None
 
     def turn(self, connection: Connection) -> Rest:
         if not self._has_begun.is_set():
             return Rest(IDLE)
-        if self._is_silent and not self._broker.is_alive():
+        if self._failures and not self._broker.is_alive():
             return Rest(BROKER_PAUSE, least=BROKER_PAUSE)
-        self._is_silent = False
         with connection.begin():
             bells, has_backlog = self._pick(connection)
-        now = time.monotonic()
-        if bells:
-            self._rang_at = now
-            self._ring(connection, bells)
-        self._rung.ring(len(bells))
-        gap = min(LONGEST_GAP, GAP_PER_BELL * self._rung.see(now, 0))
-        is_busy = has_backlog or now - self._rang_at < RECENT
-        return Rest(BUSY if is_busy else IDLE, least=gap)
+        if bells and not self._ring(connection, bells):
+            pause = min(LONGEST_PAUSE, BROKER_PAUSE * 2.0 ** (self._failures - 1))
+            return Rest(pause, least=pause)
+        return self._rest(len(bells), has_backlog)
 
     def end(self, connection: Connection) -> None:
         pass
+
+    def _rest(self, bells: int, has_backlog: bool) -> Rest:
+        now = time.monotonic()
+        if bells:
+            self._rang_at = now
+        self._rung.ring(bells)
+        gap = min(LONGEST_GAP, GAP_PER_BELL * self._rung.see(now, 0))
+        is_busy = has_backlog or now - self._rang_at < RECENT
+        return Rest(BUSY if is_busy else IDLE, least=gap)
 
     def _pick(self, connection: Connection) -> tuple[list[Bell], bool]:
         """The bells to ring, and whether more is left than the windows have room for."""
@@ -80,13 +85,18 @@ class Dispatch:
             has_backlog = has_backlog or standing.rung + len(picked) >= size
         return bells, has_backlog
 
-    def _ring(self, connection: Connection, bells: list[Bell]) -> None:
+    def _ring(self, connection: Connection, bells: list[Bell]) -> bool:
+        """Whether the bells hang; else their marks are taken back."""
         try:
             self._broker.ring(bells)
         except BrokerUnavailable as error:
-            self._is_silent = True
-            _log.warning("%d bells wait for the broker: %r", len(bells), error.__cause__)
+            self._failures += 1
+            reason = repr(error.__cause__)
+            _log.warning("bells wait for the broker", bells=len(bells), reason=reason)
             with connection.begin():
                 dispatch.take_back(connection, bells)
             for bell in bells:
                 self._paces[bell.queue].ring(-len(bell.attempts))
+            return False
+        self._failures = 0
+        return True

@@ -4,11 +4,11 @@ A wipe takes our epoch key away, a restart or a failover changes the run id. The
 broker_epoch decides which dispatcher acts on it.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from uuid import uuid4
 
+import structlog
 from sqlalchemy import Connection
 
 from jobs import dispatch
@@ -18,7 +18,7 @@ from worker.dispatcher.loop import Rest
 
 INTERVAL = 1.0  # seconds
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class EpochWatch:
@@ -57,7 +57,7 @@ class EpochWatch:
             return dispatch.get_epoch(connection)  # another dispatcher's
         self._broker.purge(dispatch.list_rung_queues(connection))
         self._broker.begin_epoch(new.epoch)
-        _log.info("a new broker: %d bells are rung anew", dispatch.forget_all(connection))
+        _log.info("a new broker: all bells are rung anew", bells=dispatch.forget_all(connection))
         return new
 
 

@@ -4,7 +4,6 @@ What a service does not expect ends the thread and with it the process, whose su
 anew: a dispatcher that lives without one of its services would look healthy.
 """
 
-import logging
 import os
 import random
 import signal
@@ -12,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,7 +23,7 @@ ENDED = signal.SIGUSR1  # what a thread that ends unasked sends to its own proce
 FIRST_PAUSE = 0.2  # seconds after a failure, doubled up to …
 LONGEST_PAUSE = 2.0  # … so that work goes on within so many seconds after a server is back
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Rest(NamedTuple):
@@ -82,7 +82,9 @@ class Loop:
             except (DBAPIError, PoolTimeout, BrokerUnavailable) as error:
                 if not may_pass(error):
                     raise
-                _log.warning("%s waits %.1f s: %s", self.name, pause, _first_line(error))
+                _log.warning(
+                    "service waits", service=self.name, seconds=pause, reason=_first_line(error)
+                )
                 self._stopping.wait(pause * random.uniform(0.8, 1.2))
                 pause = min(2 * pause, LONGEST_PAUSE)
 

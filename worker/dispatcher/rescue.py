@@ -1,10 +1,10 @@
 """Gives jobs whose holder let its lease run out to the next attempt."""
 
-import logging
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import Connection, func, select
 
 from jobs import lifecycle
@@ -16,7 +16,7 @@ LIMIT = 200  # jobs a sweep: a herd comes back in portions
 JITTER = 0.2  # of the interval, so that several dispatchers do not sweep in step
 MAY_MISS = 3  # sweeps; a longer gap between two counts as an interruption
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Rescue:
@@ -36,7 +36,7 @@ class Rescue:
         if self._may_rescue(connection.execute(_NOW).scalar_one()):
             moved = lifecycle.rescue(connection, LIMIT, self._lease)
             if moved:
-                _log.warning("%d leases ran out", len(moved))
+                _log.warning("leases ran out", jobs=len(moved))
                 self._hints.tell(moved)
                 self._wake_dispatch()
         interval = self._interval.total_seconds()

@@ -1,9 +1,9 @@
 """Finds bells that the broker has lost, one by one: popped by a dying worker, never published."""
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 
+import structlog
 from sqlalchemy import Connection
 
 from jobs import dispatch
@@ -12,7 +12,7 @@ from worker.dispatcher.loop import Rest
 
 LOOKS = 3  # before a bell is old enough: every 5 s
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class RingAgain:
@@ -27,7 +27,7 @@ class RingAgain:
             length = self._broker.queue_length(queue)
             lost = dispatch.forget_lost(connection, queue, length, self._after)
             if lost:
-                _log.warning("%d bells of %s are rung again", lost, queue)
+                _log.warning("bells are rung again", bells=lost, queue=queue)
                 self._wake_dispatch()
         wait = self._after.total_seconds() / LOOKS
         return Rest(wait, least=wait)

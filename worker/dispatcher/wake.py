@@ -1,10 +1,10 @@
 """Hears the hints that something can be done now. Without it all is done too, a second later."""
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 
 import redis
+import structlog
 
 from jobs.hints import WAKE
 from worker.dispatcher.loop import spawn
@@ -12,7 +12,7 @@ from worker.dispatcher.loop import spawn
 SILENCE = 5.0  # seconds without a message, after which the connection has to prove itself
 PAUSE = 1.0  # seconds between attempts to reach a broker that is away
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Wake:
@@ -24,6 +24,7 @@ class Wake:
         )
         self._listeners = listeners
         self._stopping = threading.Event()
+        self._is_away = False
 
     def start(self) -> None:
         spawn("wake", self._keep, self._stopping)
@@ -33,18 +34,19 @@ class Wake:
         self._stopping.set()
 
     def _keep(self) -> None:
-        is_away = False
-        while not self._stopping.wait(PAUSE if is_away else 0):
+        while not self._stopping.is_set():
             try:
                 self._listen()
             except redis.RedisError as error:
-                if not is_away:
-                    _log.warning("no hints: %s", error)
-                is_away = True
+                if not self._is_away:
+                    _log.warning("no hints for now", reason=str(error))
+                self._is_away = True
+                self._stopping.wait(PAUSE)
 
     def _listen(self) -> None:
         with self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(WAKE)
+            self._is_away = False
             self._tell()  # of what was said while nobody listened
             is_asked = False
             while not self._stopping.is_set():

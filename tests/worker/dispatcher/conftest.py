@@ -43,8 +43,9 @@ class Running:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def says(self, words: str) -> bool:
-        return words in self.log.read_text()
+    def count(self, words: str) -> int:
+        """How often it has said so."""
+        return self.log.read_text().count(words)
 
 
 Start = Callable[[], Running]

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, func
 
 from dev.valkey import EmbeddedValkey
 from jobs.broker import Broker
+from jobs.hints import WAKE
 from jobs.states import JobState
 from tests.eventually import eventually
 from tests.jobs.making import make_job
@@ -19,6 +20,7 @@ from tests.worker.dispatcher.conftest import (
 from tests.worker.dispatcher.hearing import pop
 
 WINDOW = 4  # of two slots
+FAILED = "bells wait for the broker"
 WITHIN = 5.0  # seconds, from the broker's return until its window is full again
 
 
@@ -40,13 +42,15 @@ def test_a_killed_broker_is_rung_anew(
 ) -> None:
     ids = [add_job(eyes, queue=served) for _ in range(3)]
     eventually(partial(has_bells, bells, served, 3))
+    failures = dispatcher.count(FAILED)
     own_valkey.kill()
     ids += [add_job(eyes, queue=served) for _ in range(5)]
-    eventually(lambda: dispatcher.says("wait for the broker"))
+    eventually(lambda: dispatcher.count(FAILED) > failures)
     own_valkey.start()
     eventually(partial(has_bells, bells, served, WINDOW), within=WITHIN)
     eventually(lambda: count_rung(eyes, served) == WINDOW)
     assert [job_id for job_id, _ in pop(bells, served, 10)] == ids[:WINDOW]
+    eventually(lambda: bells._redis.pubsub_numsub(WAKE)[0][1] == 1)  # hints are heard again
     assert dispatcher.process.poll() is None
 
 
@@ -55,12 +59,12 @@ def test_a_wiped_broker_is_rung_anew(
 ) -> None:
     ids = [add_job(eyes, queue=served) for _ in range(8)]
     eventually(partial(has_bells, bells, served, WINDOW))
-    before = sum(each.log.read_text().count("a new broker") for each in dispatchers)
+    before = sum(each.count("a new broker") for each in dispatchers)
     bells._redis.flushall()
     eventually(partial(has_bells, bells, served, WINDOW), within=WITHIN)
     looks = count_looks(bells)
     eventually(lambda: count_looks(bells) > looks + 2 * len(dispatchers))
-    assert sum(each.log.read_text().count("a new broker") for each in dispatchers) == before + 1
+    assert sum(each.count("a new broker") for each in dispatchers) == before + 1
     assert [job_id for job_id, _ in pop(bells, served, 10)] == ids[:WINDOW]
 
 
@@ -72,7 +76,24 @@ def test_a_bell_that_a_dying_worker_has_popped_is_rung_again(
     assert pop(bells, served) == [(ids[0], 1)]
     eventually(partial(has_bells, bells, served, 3))
     assert sorted(pop(bells, served, 10)) == sorted((job_id, 1) for job_id in ids)
-    assert dispatcher.says("1 bells of")
+    assert dispatcher.count("bells are rung again") == 1
+
+
+def test_a_full_broker_is_tried_again(
+    dispatcher: Running, eyes: Connection, served: str, bells: Broker
+) -> None:
+    failures = dispatcher.count(FAILED)
+    bells._redis.config_set("maxmemory", 1)  # every write is refused
+    try:
+        add_job(eyes, queue=served)
+        eventually(
+            lambda: dispatcher.says("OutOfMemory") or dispatcher.says("delivery is uncertain")
+        )
+        eventually(lambda: count_rung(eyes, served) == 0)
+        assert bells.queue_length(served) == 0
+    finally:
+        bells._redis.config_set("maxmemory", 0)
+    eventually(partial(has_bells, bells, served, 1))
 
 
 def test_a_frozen_broker_stops_nothing_but_the_ringing(
