@@ -6,6 +6,7 @@ worker/celery_app.py.
 
 import os
 import signal
+import warnings
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -14,6 +15,7 @@ from uuid import UUID, uuid4
 import structlog
 from celery import Celery
 from celery.concurrency.prefork import TaskPool as ProcessPool
+from celery.exceptions import SecurityWarning
 from celery.signals import (
     celeryd_init,
     setup_logging,
@@ -113,6 +115,7 @@ def _configure(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> N
         return
     forking = _is_forking(options.get("pool_cls") or options.get("pool") or conf.worker_pool)
     instance.quiet = True  # no banner in the logs
+    warnings.simplefilter("ignore", SecurityWarning)  # of root: it means pickle, which we refuse
     conf.worker_disable_prefetch = forking  # a finishing thread does not wake the hub for the next
     if not options.get("queues"):
         queues = app.registry.queues(on_threads=not forking)
