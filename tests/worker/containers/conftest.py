@@ -44,7 +44,7 @@ class ContainerNode(WorkerNode):
 
 @pytest.fixture(scope="module")
 def image() -> None:
-    """Our image and an engine, without which these tests are skipped, or fail where that is asked."""
+    """Our image and an engine; else these tests are skipped, or fail where that is asked."""
     docker = shutil.which("docker")
     asked = [docker or "false", "image", "inspect", IMAGE]
     if docker and not subprocess.run(asked, capture_output=True, check=False).returncode:
