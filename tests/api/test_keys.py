@@ -68,6 +68,7 @@ def test_the_last_use_is_shown(api: Api) -> None:
 @pytest.mark.parametrize(
     "header",
     [None, "", "Bearer", "Bearer x", "Basic YTpi", "bearer", f"Bearer {make_key().text}", "\t"],
+    ids=range(8),  # a key is another one in each process of the tests
 )
 def test_without_a_good_key_nothing_is_told(api: Api, header: str | None) -> None:
     headers = [] if header is None else [(b"Authorization", header.strip().encode())]

@@ -35,7 +35,11 @@ def test_a_typo_is_seen_without_a_query(at: int, other: str) -> None:
     assert (parse_key(mistyped) is None) == (mistyped != KEY.text)
 
 
-@pytest.mark.parametrize("given", ["", "lading_", KEY.text[:-1], f"{KEY.text} ", KEY.text[7:]])
+@pytest.mark.parametrize(
+    "given",
+    ["", "lading_", KEY.text[:-1], f"{KEY.text} ", KEY.text[7:]],
+    ids=["empty", "prefix", "short", "long", "bare"],  # a key is another one in each process
+)
 def test_what_has_another_form_is_no_key(given: str) -> None:
     assert parse_key(given) is None
 
