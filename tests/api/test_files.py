@@ -12,6 +12,7 @@ from tests.api.serving import Api, problem, serve
 from tests.eventually import eventually
 
 TEXT = b"0123456789" * 10
+NOBODY = "00000000-0000-7000-8000-000000000000"
 
 
 def upload(api: Api, content: bytes, name: str = "a.txt", media_type: str = "text/plain") -> Any:

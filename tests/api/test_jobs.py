@@ -12,6 +12,7 @@ from api import schemas
 from tests.api.serving import Api, problem
 from tests.api.working import fail, start, succeed
 
+NOBODY = "00000000-0000-7000-8000-000000000000"
 MEMBERS = {
     *("id", "kind", "state", "queue", "priority", "args", "result", "error", "progress"),
     *("attempt", "failures", "crashes", "max_attempts", "labels", "version", "seq"),
