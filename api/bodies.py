@@ -62,12 +62,19 @@ Label = Annotated[str, Field(pattern=_STORABLE, max_length=MAX_LABEL_LENGTH)]
 LabelKey = Annotated[str, Field(pattern=_STORABLE, min_length=1, max_length=MAX_LABEL_LENGTH)]
 
 
+def _example(body: dict[str, Any]) -> ConfigDict:
+    """What the documentation offers to be tried out."""
+    return ConfigDict(json_schema_extra={"examples": [body]})
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
 class NewJob(_Body):
     """A request to run a kind."""
+
+    model_config = _example({"kind": "demo.sleep", "args": {"seconds": 1}})
 
     kind: str = Field(
         min_length=1,
@@ -132,11 +139,15 @@ class NewJob(_Body):
 class NewJobs(_Body):
     """Several requests, all of which are accepted, or none."""
 
+    model_config = _example({"jobs": [{"kind": "demo.sleep", "args": {"seconds": 1}}]})
+
     jobs: Annotated[list[NewJob], Field(min_length=1, max_length=MOST_IN_BATCH)]
 
 
 class Cancellation(_Body):
     """Why a job should end."""
+
+    model_config = _example({"reason": "not needed any more"})
 
     reason: Annotated[Text, Field(max_length=1000)] | None = Field(
         default=None, description="Stands in the `cancelled` event"
@@ -146,11 +157,15 @@ class Cancellation(_Body):
 class Rerun(_Body):
     """What the repetition does otherwise."""
 
+    model_config = _example({"args": {"seconds": 2}})
+
     args: dict[str, Any] | None = Field(default=None, description="Instead of the first job's")
 
 
 class NewKey(_Body):
     """A request for an API key."""
+
+    model_config = _example({"name": "deploy"})
 
     name: Annotated[Text, Field(min_length=1, max_length=100)] = Field(
         description="What people know it by", examples=["deploy"]

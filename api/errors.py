@@ -1,15 +1,15 @@
 """How everything that can go wrong becomes a problem: one table for the domain's errors."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from api.edge import REQUEST_ID
 from api.problems import Problem
@@ -119,6 +119,8 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     for each in found:
         match each:
             case {"loc": ("path", str(name), *_)}:
+                if request.method not in _methods_at(request):  # /v1/jobs/batch is no job
+                    return _method_not_allowed(request)
                 return _unknown(name, request).response()
             case {"type": "json_invalid", "loc": (_, at)}:
                 why = each.get("ctx", {}).get("error", "no JSON")
@@ -171,17 +173,19 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _method_not_allowed(request: Request) -> Response:
     """405 with all that the address takes; OPTIONS asks for just that."""
-    methods = ", ".join(sorted({*_methods_at(request), "OPTIONS"}))
+    methods = ", ".join(sorted(_methods_at(request) | {"OPTIONS"}))
     if request.method == "OPTIONS":
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": methods})
     detail = f"{request.method} is not possible here; {methods} are."
     return Problem("method-not-allowed", detail, headers={"Allow": methods}).response()
 
 
-def _methods_at(request: Request) -> Iterable[str]:
-    for route in iter_route_contexts(request.app.routes):
-        pattern = getattr(route, "path_regex", None)
-        if pattern is not None and pattern.match(request.url.path):
-            yield from route.methods or ()
-            if "GET" in (route.methods or ()):
-                yield "HEAD"
+def _methods_at(request: Request) -> set[str]:
+    """Of the routes at this very address; where there is none, of those that match it."""
+    path = request.url.path
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [route for route in routes if route.path == path] or [
+        route for route in routes if route.path_regex.match(path)
+    ]
+    methods = {method for route in found for method in route.methods or ()}
+    return methods | ({"HEAD"} if "GET" in methods else set())

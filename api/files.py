@@ -14,8 +14,9 @@ from api.parts import parts_of, principal_of
 from api.promises import IF_NONE_MATCH, RANGE, answer, problems
 from api.strict import StrictRoute
 from api.uploads import FIELD, receive_upload
+from jobs import files
 from jobs.errors import FileMissing
-from jobs.files import FileView, delete_file, get_file, record_file
+from jobs.files import FileView, get_file, record_file
 
 router = APIRouter(route_class=StrictRoute, tags=["files"])
 
@@ -33,7 +34,7 @@ _FORM = {
         }
     },
 }
-_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 
 _log = structlog.get_logger(__name__)
 
@@ -105,10 +106,10 @@ async def read_content(request: Request, file_id: FileId) -> Response:
     response_class=Response,
     responses=problems("file-not-found"),
 )
-async def delete_file_for_good(request: Request, file_id: FileId) -> Response:
+async def delete_file(request: Request, file_id: FileId) -> Response:
     """Delete a file."""
     parts, project_id = parts_of(request), principal_of(request).project_id
-    await parts.database.run(delete_file, project_id, file_id)
+    await parts.database.run(files.delete_file, project_id, file_id)
     await to_thread.run_sync(parts.files.remove, file_id)
     return Response(status_code=204)
 

@@ -13,9 +13,8 @@ from api.preconditions import etag, idempotency_key, preferred_wait
 from api.promises import IDEMPOTENCY_KEY, PREFER, answer, problems
 from api.strict import StrictRoute
 from api.submitting import accepted_response, submit_one
-from jobs import lifecycle
+from jobs import lifecycle, removal
 from jobs.queries import get_job, get_submission
-from jobs.removal import delete_job
 from jobs.states import JobState
 from jobs.views import JobView
 
@@ -98,11 +97,11 @@ async def rerun_job(
     response_class=Response,
     responses=problems("job-not-found", "invalid-transition"),
 )
-async def delete_job_for_good(request: Request, job_id: JobId) -> Response:
+async def delete_job(request: Request, job_id: JobId) -> Response:
     """Delete a job that has ended, with its events and attempts."""
     parts, project_id = parts_of(request), principal_of(request).project_id
     process_id = parts.removals_id
-    await parts.database.run(delete_job, project_id, job_id, process_id=process_id)
+    await parts.database.run(removal.delete_job, project_id, job_id, process_id=process_id)
     return Response(status_code=204)
 
 

@@ -43,7 +43,7 @@ PREFER: dict[str, Any] = {
     "in": "header",
     "description": "`wait=N`: wait for the end of the job, up to N ≤ 30 seconds (RFC 7240)",
     "schema": {"type": "string"},
-    "example": "wait=10",
+    "example": "wait=2",
 }
 IF_NONE_MATCH: dict[str, Any] = {
     "name": "If-None-Match",

@@ -60,6 +60,7 @@ def test_a_method_that_is_not_possible_is_405_and_says_which_are(api: Api) -> No
         ("PATCH", f"/v1/jobs/{job_id}", "DELETE, GET, HEAD, OPTIONS"),
         ("DELETE", f"/v1/jobs/{job_id}/attempts", "GET, HEAD, OPTIONS"),
         ("GET", f"/v1/jobs/{job_id}/cancel", "OPTIONS, POST"),
+        ("GET", "/v1/jobs/batch", "OPTIONS, POST"),
         ("POST", "/livez", "GET, HEAD, OPTIONS"),
         ("POST", "/openapi.json", "GET, HEAD, OPTIONS"),
     ):
@@ -72,6 +73,7 @@ def test_options_lists_the_methods(api: Api) -> None:
     response = api.http.options("/v1/files")
     assert (response.status_code, response.headers["allow"]) == (204, "OPTIONS, POST")
     assert "access-control-allow-origin" not in response.headers
+    assert api.http.options("/v1/jobs/batch").headers["allow"] == "OPTIONS, POST"
 
 
 def test_head_is_get_without_the_body(api: Api) -> None:
