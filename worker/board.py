@@ -122,15 +122,18 @@ class SharedBoard(Board):
             self._memory = mmap.mmap(file.fileno(), PLACES * PLACE_BYTES)
 
     @classmethod
-    def create(cls) -> "SharedBoard":
-        """A new, empty board, which children find by the environment."""
+    def create(cls, *, is_forked: bool) -> "SharedBoard":
+        """A new, empty board. Children that are not forked find its file by the environment."""
         memory = Path("/dev/shm")  # noqa: S108 - a folder of Linux; the file's name is a random one
         folder = memory if os.access(memory, os.W_OK) else None
         handle, path = tempfile.mkstemp(prefix="lading-worker-", dir=folder)
         os.truncate(handle, PLACES * PLACE_BYTES)
         os.close(handle)
         os.environ[VARIABLE] = path
-        return cls(Path(path))
+        board = cls(Path(path))
+        if is_forked:
+            board.close()  # the memory is theirs already; a killed worker leaves no file behind
+        return board
 
     @classmethod
     def inherited(cls) -> "SharedBoard":

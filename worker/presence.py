@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import structlog
+from billiard import get_start_method
 from celery import bootsteps
 from celery.concurrency.prefork import TaskPool as ProcessPool
 from celery.platforms import EX_OK
@@ -120,7 +121,10 @@ class Presence(bootsteps.StartStopStep):
         return issubclass(worker.pool_cls, ProcessPool)
 
     def _make_board(self, worker: Any) -> Board:
-        return SharedBoard.create() if self._is_forking(worker) else ThreadBoard()
+        if not self._is_forking(worker):
+            return ThreadBoard()
+        is_forked = worker.pool_start_method == get_start_method() == "fork"
+        return SharedBoard.create(is_forked=is_forked)
 
     def _describe(self, worker: Any) -> WorkerProcess:
         return WorkerProcess(

@@ -138,9 +138,9 @@ class Recorder:
         if not old:
             return
         try:
-            with self._lines.line() as connection:
+            with translated(), self._lines.line() as connection:
                 held = workers.look(connection, list(old))
-        except SQLAlchemyError as error:
+        except (DatabaseUnavailable, SQLAlchemyError) as error:
             _log.warning("cannot ask for cancel requests", error=str(error))
             return
         for each in held:

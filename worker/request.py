@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
-from celery.exceptions import Terminated, WorkerLostError
+from celery.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.worker import request, state
 
 from jobs.broker import read_attempts
@@ -28,9 +28,11 @@ class Request(request.Request):
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
+        app: Any = self.app
         if isinstance(error, WorkerLostError | Terminated | SystemExit):
-            app: Any = self.app
             app.watch.heard(self.worker_pid, str(error))
+        elif isinstance(error, TimeLimitExceeded):
+            app.watch.overran(self.worker_pid)
         super().on_failure(exc_info, send_failed_event, return_ok)
 
     def _runs_here(self) -> bool:

@@ -48,13 +48,18 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
 
     def _make(self, attempt: tuple[Any, int]) -> Ended | None:
         job_id, number = attempt
+        app: Any = self.app
         try:
-            app: Any = self.app
-            return execute(app.runtime(), job_id, number)
+            end = execute(app.runtime(), job_id, number)
         except LeaseLost:
             _log.debug("stale doorbell", job_id=str(job_id), attempt=number)
         except DatabaseUnavailable:
             _log.warning("doorbell dropped: no database", job_id=str(job_id), attempt=number)
+        else:
+            say = _log.debug if end.outcome in FINE else _log.info
+            facts = {"job_id": str(job_id), "attempt": number, "kind": self.name}
+            say("attempt ended", **facts, outcome=_word(end))
+            return end
         return None
 
 

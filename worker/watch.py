@@ -75,6 +75,9 @@ class Watch(ABC):
     def heard(self, pid: int, words: str) -> None:  # noqa: B027 - threads have no processes
         """The pool says how a process of its ended."""
 
+    def overran(self, pid: int) -> None:  # noqa: B027 - see above
+        """Celery is about to end a process of its pool, which we should have ended before."""
+
     @abstractmethod
     def _look(self, standing: list[Running], now: float) -> None: ...
 
@@ -128,6 +131,11 @@ class ProcessWatch(Watch):
 
     def heard(self, pid: int, words: str) -> None:
         self._words[pid] = exits.said(words)
+
+    def overran(self, pid: int) -> None:
+        for running in self.board.running():
+            if running.pid == pid:
+                self._verdicts.setdefault((pid, *running.key), OVERRUN)
 
     def _look(self, standing: list[Running], now: float) -> None:
         keys = {(running.pid, *running.key) for running in standing}

@@ -19,7 +19,7 @@ JOB = uuid4()
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedBoard]:
     monkeypatch.setattr(billiard.process.current_process(), "index", 0, raising=False)
-    board = SharedBoard.create()
+    board = SharedBoard.create(is_forked=False)
     yield board
     board.close()
 
@@ -66,6 +66,11 @@ def test_nothing_is_left_of_a_closed_board(shared: SharedBoard) -> None:
     assert path.stat().st_size == 1024 * 64
     shared.close()
     assert not path.exists()
+
+
+def test_forked_children_need_no_file() -> None:
+    SharedBoard.create(is_forked=True)
+    assert not Path(os.environ["LADING_WORKER_BOARD"]).exists()
 
 
 def test_a_reader_never_sees_half_a_record(shared: SharedBoard) -> None:

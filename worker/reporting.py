@@ -1,0 +1,98 @@
+"""The report: the rest of what the handler said, and then how its attempt ended."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs import lifecycle, workers
+from jobs.attempts import Outcome, Usage
+from jobs.errors import LeaseLost
+from jobs.lifecycle import Claim, Moved
+from worker.execution import Execution
+from worker.outcomes import Ended
+from worker.runtime import Runtime
+
+# The fence bounds a report's patience: whoever may not write any more is told so at the first
+# answer, and a pool process is ended before that by its parent.
+PATIENCE = math.inf
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in getrusage(2)'s ru_maxrss
+
+_log = structlog.get_logger(__name__)
+
+
+def report(execution: Execution, ended: Ended) -> Ended:
+    """The attempt's end is stored, if it still held its job; else its outcome is LEASE_LOST."""
+    runtime, claim = execution.runtime, execution.claim
+    if ended.outcome is not Outcome.LEASE_LOST:
+        try:
+            _flush(execution)
+            runtime.move(_move(claim, ended, _usage(execution)), PATIENCE)
+        except LeaseLost:
+            if _is_reported(execution, ended):
+                return ended
+        else:
+            return ended
+    _log.warning("job lost by its attempt", job_id=str(claim.id), attempt=claim.attempt)
+    return Ended(Outcome.LEASE_LOST)
+
+
+def cpu_seconds(runtime: Runtime) -> float:
+    """Of this process where it is an attempt's own, else of this thread."""
+    return time.process_time() if runtime.forked else time.thread_time()
+
+
+def _flush(execution: Execution) -> None:
+    runtime, notes = execution.runtime, execution.notes
+    try:
+        runtime.patiently(partial(runtime.recorder.flush, notes), PATIENCE)
+    except SQLAlchemyError:  # the outcome counts more than a line that cannot be stored
+        _log.exception("notes are dropped", job_id=str(execution.claim.id))
+
+
+def _is_reported(execution: Execution, ended: Ended) -> bool:
+    """Whether the report was committed, and only the answer to it lost."""
+    claim = execution.claim
+    (held,) = execution.runtime.ask(
+        lambda c: workers.look(c, [(claim.id, claim.attempt)]), PATIENCE
+    )
+    return held.outcome == ended.outcome
+
+
+def _move(claim: Claim, ended: Ended, usage: Usage) -> Callable[..., Moved]:
+    move = partial(_MOVES[ended.outcome], job_id=claim.id, attempt=claim.attempt, usage=usage)
+    match ended.outcome:
+        case Outcome.SUCCEEDED:
+            return partial(move, result=ended.result)
+        case Outcome.RETRIED:
+            return partial(move, error=ended.error, delay=ended.delay)
+        case Outcome.FAILED:
+            return partial(move, error=ended.error)
+        case _:
+            return partial(move, reason=ended.reason)
+
+
+_MOVES: dict[Outcome, Callable[..., Moved]] = {
+    Outcome.SUCCEEDED: lifecycle.succeed,
+    Outcome.RETRIED: lifecycle.retry_later,
+    Outcome.FAILED: lifecycle.fail,
+    Outcome.CANCELLED: lifecycle.cancel_running,
+    Outcome.INTERRUPTED: lifecycle.interrupt,
+}
+
+
+def _usage(execution: Execution) -> Usage:
+    """Nothing is known of an async handler on threads: it shares its thread with others."""
+    runtime = execution.runtime
+    if not runtime.forked and execution.kind.is_async:
+        return Usage()
+    cpu = cpu_seconds(runtime) - execution.cpu_at_start
+    if not runtime.forked:
+        return Usage(cpu_seconds=cpu)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+    return Usage(max_rss_bytes=peak, cpu_seconds=cpu)
