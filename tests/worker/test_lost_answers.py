@@ -1,0 +1,96 @@
+"""Statements that are committed while their answer is lost: each is tried again, and done once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from dev.postgres import EmbeddedPostgres
+from jobs.attempts import Outcome
+from jobs.errors import LeaseLost
+from jobs.registry import Registry
+from jobs.settings import Settings
+from jobs.states import JobState
+from tests.api.relay import Relay, relay
+from tests.worker.platform import Platform
+from worker.board import ThreadBoard
+from worker.execute import execute
+from worker.runtime import Runtime
+
+
+@pytest.fixture
+def line(postgres: EmbeddedPostgres) -> Iterator[Relay]:
+    """Between the attempt and PostgreSQL."""
+    with relay(postgres.port) as made:
+        yield made
+
+
+@pytest.fixture
+def runtime(
+    line: Relay, postgres: EmbeddedPostgres, settings: Settings, registry: Registry
+) -> Iterator[Runtime]:
+    url = settings.database_url.get_secret_value().replace(f":{postgres.port}/", f":{line.port}/")
+    own = settings.model_copy(update={"database_url": SecretStr(url)})
+    runtime = Runtime(own, registry, uuid4(), ThreadBoard(), forked=False)
+    yield runtime
+    runtime.hints.close()
+    runtime.engine.dispose()
+
+
+def test_a_claim_whose_answer_is_lost_is_given_back(
+    runtime: Runtime, line: Relay, platform: Platform
+) -> None:
+    job = platform.submit("test.echo", {"value": 1})
+    line.lose_reply_to(b"started")
+    with pytest.raises(LeaseLost):
+        execute(runtime, job.id, 1)
+    assert line.lost == 1
+    row = platform.row(job)
+    assert (row.state, row.attempt, row.crashes) == (JobState.QUEUED, 1, 0)
+    assert platform.types(job) == ["created", "started", "interrupted"]
+    assert execute(runtime, job.id, 2).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        ("test.echo", "succeeded"),
+        ("test.gives_up", "failed"),
+        ("test.raises", "retrying"),
+        ("test.cancels_itself", "cancelled"),
+    ],
+)
+def test_a_report_whose_answer_is_lost_counts(
+    runtime: Runtime, line: Relay, platform: Platform, kind: str, event: str
+) -> None:
+    job = platform.submit(kind, {"value": 1})
+    line.lose_reply_to(event.encode())
+    ended = execute(runtime, job.id, 1)
+    assert line.lost == 1
+    assert platform.types(job) == ["created", "started", event]
+    assert [outcome for _, outcome, _ in platform.attempts(job)] == [ended.outcome]
+
+
+def test_a_step_whose_answer_is_lost_is_stored_once(
+    runtime: Runtime, line: Relay, platform: Platform, notes: Path
+) -> None:
+    job = platform.submit("test.steps", {"times": 0, "path": str(notes)})
+    line.lose_reply_to(b"step")
+    ended = execute(runtime, job.id, 1)
+    assert (line.lost, ended.outcome, ended.result) == (1, Outcome.SUCCEEDED, [1, 2])
+    assert notes.read_text() == "one\n"
+    assert platform.types(job) == ["created", "started", "step", "step", "succeeded"]
+
+
+def test_a_child_whose_answer_is_lost_is_made_once(
+    runtime: Runtime, line: Relay, platform: Platform
+) -> None:
+    job = platform.submit("test.parent", {"value": 1})
+    line.lose_reply_to(b"COMMIT")
+    ended = execute(runtime, job.id, 1)
+    assert (line.lost, ended.outcome) == (1, Outcome.SUCCEEDED)
+    with platform.engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT id FROM job WHERE parent_id = %s", (job.id,))
+        assert [row.id for row in found] == [UUID(ended.result)]
