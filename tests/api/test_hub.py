@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -176,6 +176,26 @@ async def test_without_hints_events_come_within_two_seconds(hub: Hub, silent: St
             began = time.monotonic()
             assert [event.seq for event in await follower.read()] == [seq]
             assert time.monotonic() - began < LATE + GRACE
+
+
+@pytest.mark.parametrize("bound", ["api.hub.MOST_NEWS", "jobs.events.MOST_BYTES"])
+async def test_much_news_comes_in_parts_at_once(
+    hub: Hub, silent: Story, engine: Engine, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(bound, 3)  # so that a sweep for each part would take half a minute
+    jobs = [silent.begin() for _ in range(10)]
+    async with AsyncExitStack() as stack:
+        followers = [
+            await stack.enter_async_context(hub.follow(PROJECT, job_id, 1)) for job_id in jobs
+        ]
+        reading = [asyncio.create_task(read_rest(follower)) for follower in followers]
+        for job_id in jobs:
+            await in_thread(silent.progress, job_id, 20)
+            await in_thread(silent.succeed, job_id)
+        began = time.monotonic()
+        got = await asyncio.gather(*reading)
+        assert time.monotonic() - began < LATE + 2 * GRACE
+    assert [names(events) for events in got] == [logged(engine, job_id, 1) for job_id in jobs]
 
 
 async def test_an_event_too_large_for_a_hint_comes_at_once(
