@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 
 import structlog
 from celery import Celery
-from celery.concurrency.prefork import TaskPool as ProcessPool
 from celery.exceptions import SecurityWarning
 from celery.signals import (
     celeryd_init,
@@ -31,6 +30,7 @@ from jobs.settings import Settings
 from kinds import MODULES
 from worker import logs
 from worker.board import Board, SharedBoard, ThreadBoard
+from worker.pools import is_forking
 from worker.presence import Presence
 from worker.runtime import Runtime
 from worker.tasks import Doorbell
@@ -113,19 +113,13 @@ def _configure(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> N
     app = instance.app
     if not isinstance(app, Application):
         return
-    forking = _is_forking(options.get("pool_cls") or options.get("pool") or conf.worker_pool)
+    forking = is_forking(options.get("pool_cls") or options.get("pool") or conf.worker_pool)
     instance.quiet = True  # no banner in the logs
     warnings.simplefilter("ignore", SecurityWarning)  # of root: it means pickle, which we refuse
     conf.worker_disable_prefetch = forking  # a finishing thread does not wake the hub for the next
     if not options.get("queues"):
         queues = app.registry.queues(on_threads=not forking)
         conf.task_queues = [Queue(name) for name in queues]
-
-
-def _is_forking(pool: Any) -> bool:
-    if isinstance(pool, str):
-        return pool in {"prefork", "processes"}
-    return issubclass(pool, ProcessPool)
 
 
 def _begin_child(app: Application, **_: Any) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 from billiard import get_start_method
 from celery import bootsteps
-from celery.concurrency.prefork import TaskPool as ProcessPool
 from celery.platforms import EX_OK
 from celery.worker import state
 from celery.worker.components import Pool
@@ -22,6 +21,7 @@ from celery.worker.components import Pool
 from jobs.workers import WorkerProcess
 from worker.board import Board, SharedBoard, ThreadBoard
 from worker.heartbeat import Heart
+from worker.pools import is_forking
 from worker.reports import Reports
 from worker.watch import ProcessWatch, ThreadWatch, Watch
 
@@ -53,7 +53,7 @@ class Presence(bootsteps.StartStopStep):
         """The worker is known to the database and watched."""
         app = self._app
         reports = Reports(app.settings, app.registry, app.worker_id)
-        if self._is_forking(worker):
+        if is_forking(worker.pool_cls):
             self._watch = ProcessWatch(app.settings, app.board, reports, lambda: worker.pool)
         else:
             self._watch = ThreadWatch(app.settings, app.board, reports, app.runtime().links)
@@ -116,12 +116,8 @@ class Presence(bootsteps.StartStopStep):
         else:
             self._watch.stop_now()
 
-    @staticmethod
-    def _is_forking(worker: Any) -> bool:
-        return issubclass(worker.pool_cls, ProcessPool)
-
     def _make_board(self, worker: Any) -> Board:
-        if not self._is_forking(worker):
+        if not is_forking(worker.pool_cls):
             return ThreadBoard()
         is_forked = worker.pool_start_method == get_start_method() == "fork"
         return SharedBoard.create(is_forked=is_forked)
@@ -131,7 +127,7 @@ class Presence(bootsteps.StartStopStep):
             id=self._app.worker_id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            pool="prefork" if self._is_forking(worker) else "threads",
+            pool="prefork" if is_forking(worker.pool_cls) else "threads",
             queues=sorted(self._app.amqp.queues.consume_from),
             kinds=list(self._app.registry),
             slots=worker.max_concurrency or worker.concurrency,
