@@ -1,4 +1,5 @@
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from dev.terminal import Tail, Terminal, last_lines
@@ -25,12 +26,14 @@ def test_a_closed_output_ends_the_printing_and_nothing_else() -> None:
 
 def test_a_terminal_that_takes_nothing_holds_nobody_up() -> None:
     reader, writer = os.pipe()
-    with os.fdopen(writer, "w") as out:
-        terminal = Terminal((), out)
-        for _ in range(5000):
-            terminal.say("x" * 1000)  # much more than the pipe holds
-        terminal.close()
-        os.close(reader)
+    out = os.fdopen(writer, "w")
+    terminal = Terminal((), out)
+    for _ in range(5000):
+        terminal.say("x" * 1000)  # much more than the pipe holds
+    terminal.close()
+    os.close(reader)
+    with suppress(BrokenPipeError):  # what it still holds has no reader
+        out.close()
 
 
 def test_a_tail_gives_whole_lines_once(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ from tests.worker.dispatcher.hearing import pop
 
 WINDOW = 4  # of two slots
 FAILED = "bells wait for the broker"
-WITHIN = 5.0  # seconds, from the broker's return until its window is full again
+# Seconds from the broker's return until its window is full again: 5, and 3 more for a machine
+# that runs other tests meanwhile.
+WITHIN = 5.0 + 3.0
 
 
 def has_bells(bells: Broker, queue: str, number: int) -> bool:
