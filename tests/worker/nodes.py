@@ -5,6 +5,7 @@ process and ValkeyNode for the tests' own broker.
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -56,7 +57,7 @@ class ProcessNode:
         return "running" if self.process.poll() is None else "exited"
 
     def logs(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def ready(self) -> bool:
         def says_so() -> bool:
@@ -89,6 +90,7 @@ class ProcessNode:
     def teardown(self) -> None:
         if self.status == "running":
             self.kill()
+        shutil.rmtree(self.log.parent)
 
 
 class WorkerNode(ProcessNode):
