@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs import documents
 from jobs.errors import DatabaseUnavailable
@@ -67,7 +68,7 @@ def is_unavailable(error: BaseException) -> bool:
     SQLSTATE classes 08 (connection), 57P (operator intervention) and 53 (resources), or no answer
     (PostgreSQL manual, appendix A).
     """
-    if isinstance(error, TimeoutError | InterfaceError):
+    if isinstance(error, PoolTimeout | InterfaceError):
         return True
     if not isinstance(error, DBAPIError):
         return False
@@ -87,7 +88,7 @@ def translated() -> Iterator[None]:
     """Inside, an absent database is raised as DatabaseUnavailable, chained to what was seen."""
     try:
         yield
-    except (DBAPIError, TimeoutError) as error:
+    except (DBAPIError, PoolTimeout) as error:
         if is_unavailable(error):
             raise DatabaseUnavailable from error
         raise

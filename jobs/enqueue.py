@@ -11,7 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col
 
 from jobs.errors import JobDeleted, JobsError, KeyReused
@@ -60,20 +60,15 @@ def enqueue(
 def _take_keys(connection: Connection, intakes: Sequence[Intake]) -> set[tuple[str, str]]:
     if not intakes:
         return set()
-    rows = [
-        {
-            "project_id": intake.project_id,
-            "key": intake.key,
-            "fingerprint": intake.fingerprint,
-            "job_ids": [job.id for job in intake.jobs],
-        }
-        for intake in sorted(intakes, key=lambda intake: (intake.project_id, intake.key or ""))
-    ]
+    keyed = sorted(intakes, key=lambda intake: (intake.project_id, intake.key or ""))
     taken = connection.execute(
-        insert(IdempotencyKey)
-        .values(rows)
-        .on_conflict_do_nothing()
-        .returning(col(IdempotencyKey.project_id), col(IdempotencyKey.key))
+        _TAKE_KEYS,
+        {
+            "projects": [intake.project_id for intake in keyed],
+            "keys": [intake.key for intake in keyed],
+            "fingerprints": [intake.fingerprint for intake in keyed],
+            "jobs": ["{" + ",".join(str(job.id) for job in each.jobs) + "}" for each in keyed],
+        },
     )
     return {(row[0], row[1]) for row in taken}
 
@@ -98,6 +93,15 @@ def _replay(connection: Connection, intake: Intake) -> Accepted | JobsError:
     return Accepted([found[job_id] for job_id in seen.job_ids], replayed=ours != set(found))
 
 
+# In the order of the keys, so that two groups never wait for each other.
+_TAKE_KEYS = sa.text("""
+INSERT INTO idempotency_key (project_id, key, fingerprint, job_ids)
+SELECT project_id, key, fingerprint, job_ids::uuid[]
+FROM unnest(CAST(:projects AS text[]), CAST(:keys AS text[]), CAST(:fingerprints AS bytea[]),
+            CAST(:jobs AS text[])) AS row (project_id, key, fingerprint, job_ids)
+ON CONFLICT DO NOTHING
+RETURNING project_id, key
+""")
 _TYPES = {
     "id": "uuid",
     "kind": "text",
