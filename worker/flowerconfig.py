@@ -18,6 +18,7 @@ read_only = True
 enable_events = True  # workers send them only while somebody listens
 persistent = False
 natural_time = True
+inspect_timeout = 3000.0  # milliseconds; a loaded worker takes its time
 max_tasks = 20_000  # in memory, about 2 KiB each
 purge_offline_workers = 3600  # seconds; each deploy brings new names
 tasks_columns = "name,uuid,state,received,started,runtime,worker"
