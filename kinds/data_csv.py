@@ -1,18 +1,18 @@
 """Delimited text, read through once before any query: what is wrong is named with its line.
 
 Polars fills short lines with nulls and says of a bad byte only that there is one. So the bytes are
-counted here first: a record of k fields has k-1 delimiters outside of quotes. Counting runs at the
-speed of the disk; only when the sums differ, Python's csv module looks for the line.
+counted here first: a record of k fields has k-1 delimiters outside of quotes. Counting is quick;
+only when the sums differ, Python's csv module looks for the line. What it finds to be right after
+all (blank lines, an inch sign within a field) is written anew, so that Polars reads it alike.
 """
 
 import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from kinds.data_progress import Phase
 from kinds.data_sources import PIECE, Source
@@ -29,19 +29,23 @@ QUOTED = re.compile(rb'"[^"]*"')
 class Survey:
     """A delimited text whose every record has as many fields as the header."""
 
-    path: Path  #: without blank lines, if there were any
+    path: Path
     delimiter: str
     names: list[str]  #: unique and not empty
     rows: int  #: records after the header
-    line_is_row: bool  #: row 0 stands in line 2, and so on
+    rewritten: bool = False  #: the file at `path` is not the one that was given
+    line_is_row: bool = False  #: row 0 stands in line 2, and so on
 
     def place(self, row: int) -> str:
         """Where row 0, 1, … stands, in words for people."""
         return f"line {row + 2:,}" if self.line_is_row else f"row {row + 1:,}"
 
 
-def survey(source: Source, folder: Path, phase: Phase) -> Survey:
-    """What the file holds; Fail names the line that is not UTF-8, or has too few or many fields."""
+def survey(source: Source, folder: Path, phase: Phase, *, closely: bool = False) -> Survey:
+    """What the file holds; Fail names the line that is not UTF-8, or has too few or many fields.
+
+    `closely`: it is written anew even if the sums are right.
+    """
     delimiter, names = _header(source)
     scan = _Scan(source.label, delimiter.encode())
     size, done = source.path.stat().st_size, 0
@@ -51,13 +55,13 @@ def survey(source: Source, folder: Path, phase: Phase) -> Survey:
             done += len(piece)
             phase.report(done, size, f"checking {source.label}")
     scan.finish()
-    path, records = source.path, scan.records
-    if scan.blank or scan.inside or scan.delimiters != records * (len(names) - 1):
-        copy = folder / f"{source.name}-without-blank-lines" if scan.blank else None
-        records = _examine(source, delimiter, len(names), copy, phase)
-        path = copy or path
-    line_is_row = not scan.blank and scan.lines == scan.records
-    return Survey(path, delimiter, names, records - 1, line_is_row)
+    right = scan.delimiters == scan.records * (len(names) - 1)
+    if right and not (closely or scan.blank or scan.inside):
+        line_is_row = scan.lines == scan.records
+        return Survey(source.path, delimiter, names, scan.records - 1, line_is_row=line_is_row)
+    target = folder / f"{source.name}-anew"
+    records = _write_anew(source, delimiter, len(names), target, phase)
+    return Survey(target, delimiter, names, records - 1, rewritten=True)
 
 
 def _header(source: Source) -> tuple[str, list[str]]:
@@ -155,31 +159,26 @@ class _Scan:
         return piece
 
 
-def _examine(source: Source, delimiter: str, fields: int, copy: Path | None, phase: Phase) -> int:
-    """How many records there are, the header included; `copy` gets them without blank lines.
+def _write_anew(source: Source, delimiter: str, fields: int, target: Path, phase: Phase) -> int:
+    """The records are in the file `target`, quoted where they must be; how many there are.
 
-    Fail names the first line with another number of fields, or a quote that is not closed.
+    Blank lines are left out. Fail names the first line with another number of fields, or a quote
+    that is not closed.
     """
     csv.field_size_limit(FIELD_CHARACTERS)
-    lines = _Lines(source, phase)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(_lines(source, phase), delimiter=delimiter, strict=True)
     records = ended = 0
-    out = copy.open("wb") if copy else io.BytesIO()
-    with out:
+    with target.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, delimiter=delimiter)
         try:
             for record in reader:
                 begun, ended = ended + 1, reader.line_num
-                raw = lines.taken()
-                if not record:
-                    continue
-                if len(record) != fields:
-                    raise Fail(
-                        f"line {begun:,} of {source.label} has {len(record):,} fields,"
-                        f" expected {fields:,}"
-                    )
-                records += 1
-                if copy:
-                    out.writelines(raw)
+                if record and len(record) != fields:
+                    found = f"{len(record):,} field{'s' if len(record) != 1 else ''}"
+                    raise Fail(f"line {begun:,} of {source.label} has {found}, expected {fields:,}")
+                if record:
+                    writer.writerow(record)
+                    records += 1
         except csv.Error as error:
             raise Fail(_bad_quotes(source, ended + 1, str(error))) from error
     return records
@@ -193,35 +192,13 @@ def _bad_quotes(source: Source, line: int, error: str) -> str:
     return f"line {line:,} of {source.label} goes on after a closing quote"
 
 
-def find_fault(source: Source, survey: Survey, phase: Phase) -> None:
-    """Fail with the line that Polars cannot read; nothing when Python's csv module reads all."""
-    _examine(source, survey.delimiter, len(survey.names), None, phase)
-
-
-class _Lines(Iterable[str]):
-    """The file's lines as csv.reader asks for them, and the bytes of those it took."""
-
-    def __init__(self, source: Source, phase: Phase) -> None:
-        self._source, self._phase = source, phase
-        self._taken: list[bytes] = []
-
-    def __iter__(self) -> Iterator[str]:
-        size, done = self._source.path.stat().st_size, 0
-        with self._source.path.open("rb") as file:
-            for number, line in enumerate(_without_mark(file)):
-                self._taken.append(line)
-                done += len(line)
-                if number % 10_000 == 0:
-                    self._phase.report(done, size, f"looking closely at {self._source.label}")
-                yield line.decode()
-
-    def taken(self) -> list[bytes]:
-        """The lines since the last call: those of one record."""
-        taken, self._taken = self._taken, []
-        return taken
-
-
-def _without_mark(file: IO[bytes]) -> Iterator[bytes]:
-    if file.read(3) != codecs.BOM_UTF8:
-        file.seek(0)
-    yield from file
+def _lines(source: Source, phase: Phase) -> Iterator[str]:
+    size, done = source.path.stat().st_size, 0
+    with source.path.open("rb") as file:
+        if file.read(3) != codecs.BOM_UTF8:
+            file.seek(0)
+        for number, line in enumerate(file):
+            done += len(line)
+            if number % 10_000 == 0:
+                phase.report(done, size, f"looking closely at {source.label}")
+            yield line.decode()

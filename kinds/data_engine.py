@@ -35,11 +35,11 @@ KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")  # 
 # query must remember fits the budget or can be spilled. Whoever has more memory raises it by the
 # same variables.
 TUNING = {
-    "POLARS_CSV_CHUNK_SIZE": "4000000",  # bytes; a quarter of the usual, several are in flight
+    "POLARS_CSV_CHUNK_SIZE": "1000000",  # bytes; several are in flight, parsed
     "POLARS_SORT_TARGET_BUCKET_BYTES": "16000000",  # buckets are what a sort holds in memory
 }
 SPILLING = {
-    "POLARS_OOC_MEMORY_BUDGET_MB": "200",  # beyond, sorts, joins and groups go to disk
+    "POLARS_OOC_MEMORY_BUDGET_MB": "256",  # beyond, sorts, joins and groups go to disk
     "POLARS_OOC_DRIFT_THRESHOLD": "1048576",  # bytes a thread allocates unseen by the budget
 }
 # Window functions and spilling hang each other in Polars 2.1, in one run of three.

@@ -141,6 +141,9 @@ def _find_fault(source: Source, until: int | None) -> None:
 def _object(source: Source, number: int, line: bytes) -> dict[str, object]:
     try:
         value = json.loads(line, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        fault = f"{error.msg}, at character {error.pos + 1:,}"
+        raise Fail(f"line {number:,} of {source.label} is no JSON: {fault}") from error
     except (ValueError, RecursionError) as error:
         raise Fail(f"line {number:,} of {source.label} is no JSON: {error}") from error
     if not isinstance(value, dict):

@@ -48,8 +48,8 @@ class Phase:
     end: float
 
     def report(self, done: float, total: float, message: str, *, now: bool = False) -> None:
-        """So much of this part is done."""
-        share = min(done / total, 1.0) if total else 1.0
+        """So much of this part is done; of an unknown total (0) nothing is claimed."""
+        share = min(done / total, 1.0) if total else 0.0
         fraction = self.start + (self.end - self.start) * share
         self.channel.progress(fraction, message, now=now)
 

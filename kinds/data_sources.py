@@ -32,6 +32,7 @@ PIECE = 1024 * 1024  # bytes
 FREE_UNPACKED = 256 * 1024 * 1024  # bytes that may come out of anything, however small
 RATIO = 200  # repetitive tables reach 100, deflate's own limit of 1032 is reached by bombs only
 ROOM_LEFT = 512 * 1024 * 1024  # bytes of disk that others need
+LABEL_LENGTH = 120  # characters; the end stays, it says the format
 NAMED = 5  # members named in a message
 ENCRYPTED = 1  # the flag of a zip member
 MAGIC = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip file", b"PAR1": "a Parquet file"}
@@ -71,7 +72,8 @@ def open_sources(
 def _label(name: str) -> str:
     """The name as messages show it: its last part, printable, no longer than a line."""
     last = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    return "".join(each if each.isprintable() else "?" for each in last)[:120] or "file"
+    shown = "".join(each if each.isprintable() else "?" for each in last) or "file"
+    return shown if len(shown) <= LABEL_LENGTH else f"{shown[:80]}…{shown[81 - LABEL_LENGTH :]}"
 
 
 def _unpacked(source: Source, target: Path, phase: Phase) -> Source:
@@ -130,8 +132,8 @@ def _only_table(label: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 def _is_aside(member: zipfile.ZipInfo) -> bool:
     """What file managers leave in archives beside the data."""
-    parts = PurePosixPath(member.filename).parts
-    return "__MACOSX" in parts or any(part.startswith(".") for part in parts)
+    path = PurePosixPath(member.filename.replace("\\", "/"))
+    return "__MACOSX" in path.parts or path.name.startswith(".")
 
 
 def _copy(source: Source, stream: Readable, target: Path, report: Callable[[int], None]) -> None:

@@ -3,15 +3,14 @@
 A table is read from its file each time it is used; nothing of it is kept in memory.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from kinds.data_csv import Survey, find_fault, survey
+from kinds.data_csv import Survey, survey
 from kinds.data_jsonl import survey_lines
 from kinds.data_progress import Phase
 from kinds.data_sources import Source
@@ -67,12 +66,7 @@ def open_table(source: Source, folder: Path, phase: Phase) -> Table:
             return _parquet(source)
         case "jsonl":
             return _lines(source, phase)
-    surveyed = survey(source, folder, Phase(phase.channel, phase.start, _middle(phase)))
-    return _text(source, surveyed, Phase(phase.channel, _middle(phase), phase.end))
-
-
-def _middle(phase: Phase) -> float:
-    return (phase.start + phase.end) / 2
+    return _text(source, folder, phase)
 
 
 def _parquet(source: Source) -> Table:
@@ -91,7 +85,24 @@ def _lines(source: Source, phase: Phase) -> Table:
     return Table(source, source.path, frame, found.rows, found.schema)
 
 
-def _text(source: Source, surveyed: Survey, phase: Phase) -> Table:
+def _text(source: Source, folder: Path, phase: Phase) -> Table:
+    middle = (phase.start + phase.end) / 2
+    checking = Phase(phase.channel, phase.start, middle)
+    typing = Phase(phase.channel, middle, phase.end)
+    surveyed = survey(source, folder, checking)
+    try:
+        return _typed(source, surveyed, typing)
+    except PolarsError as error:
+        if surveyed.rewritten:
+            raise Fail(f"{source.label} cannot be read: {first_words(error)}") from error
+    # Quotes within fields, as in 5" pipe, are counted by Polars as if they were around them.
+    try:
+        return _typed(source, survey(source, folder, checking, closely=True), typing)
+    except PolarsError as error:
+        raise Fail(f"{source.label} cannot be read: {first_words(error)}") from error
+
+
+def _typed(source: Source, surveyed: Survey, phase: Phase) -> Table:
     raw = pl.scan_csv(
         surveyed.path,
         schema=dict.fromkeys(surveyed.names, pl.String()),
@@ -103,21 +114,10 @@ def _text(source: Source, surveyed: Survey, phase: Phase) -> Table:
         glob=False,
     )
     tally = Tally(phase, surveyed.rows, f"finding the types in {source.label}")
-    with _line_named(source, surveyed, phase):
-        typing = decide_types(counted(raw, tally.add), surveyed)
+    typing = decide_types(counted(raw, tally.add), surveyed)
     reading = typing.read()
     columns = raw.select(reading).collect_schema()
     return Table(source, surveyed.path, raw, surveyed.rows, columns, reading, typing.reasons)
-
-
-@contextmanager
-def _line_named(source: Source, surveyed: Survey, phase: Phase) -> Iterator[None]:
-    """What Polars cannot read becomes a Fail with the line."""
-    try:
-        yield
-    except PolarsError as error:
-        find_fault(source, surveyed, phase)
-        raise Fail(f"{source.label} cannot be read: {first_words(error)}") from error
 
 
 @dataclass(slots=True)

@@ -57,6 +57,7 @@ def _run(
     frames = {table.source.name: table.frame(read.add) for table in tables}
     query = resolve(sql, frames, tables)
     schema = query.collect_schema()
+    phase.report(0, total, read.message, now=True)
     written = _Written(read)
     out = counted(query, written.add)
     try:

@@ -33,7 +33,7 @@ ROW = "\N{NO-BREAK SPACE}row"  # the name of a column beside those of the file
 
 @dataclass(frozen=True, slots=True)
 class TextType:
-    """One way to read text: `integer`, `float`, `boolean`, `date`, `time` or `text`."""
+    """One way to read text: `integer`, `float`, `boolean`, `date`, `time`, `text` or `nothing`."""
 
     name: str
     format: str = ""  #: of a time
@@ -44,6 +44,8 @@ class TextType:
         value = pl.col(column)
         if self.name == "text":
             return pl.when(value != "").then(value).alias(column)
+        if self.name == "nothing":
+            return pl.when(pl.lit(value=False)).then(value).alias(column)
         return self.parse(value.str.strip_chars() if self.padded else value)
 
     def parse(self, value: pl.Expr) -> pl.Expr:
@@ -73,6 +75,7 @@ class TextType:
 
 
 TEXT = TextType("text")
+NOTHING = TextType("nothing")  # a column without a value: text, all of it null
 FLOAT = TextType("float")
 TRIED = (TextType("integer"), FLOAT, TextType("boolean"), TextType("date"))
 
@@ -93,21 +96,20 @@ def decide_types(raw: pl.LazyFrame, survey: Survey) -> Typing:
     """The types of the columns of `raw`, which holds the text as it stands in the file."""
     types = {name: _likely(values) for name, values in _samples(raw, survey.names).items()}
     reasons: dict[str, str] = {}
-    pending = {name: each for name, each in types.items() if each is not TEXT}
-    while pending:
-        trial = _try_all(raw, pending)
-        wider = {}
-        for name, tried in pending.items():
-            if not trial[f"{name}:missed"]:
-                types[name] = replace(tried, padded=trial[f"{name}:padded"] > 0)
-            elif tried.name == "integer":
-                wider[name] = FLOAT
+    pending = {name: each for name, each in types.items() if each not in (TEXT, NOTHING)}
+    while True:
+        odd = {name: pending[name] for name in _with_odd_values(raw, pending)}
+        pending = {}
+        for name, trial in _look_closely(raw, odd).items():
+            if not trial["missed"]:
+                types[name] = replace(types[name], padded=True)
+            elif types[name].name == "integer":
+                types[name] = pending[name] = FLOAT
             else:
                 types[name] = TEXT
-                place = survey.place(trial[f"{name}:row"])
-                reasons[name] = f"{place} has {_shown(trial[f'{name}:value'])}"
-        pending = wider
-    return Typing(types, reasons)
+                reasons[name] = f"{survey.place(trial['row'])} has {_shown(trial['value'])}"
+        if not pending:
+            return Typing(types, reasons)
 
 
 def _samples(raw: pl.LazyFrame, names: list[str]) -> dict[str, pl.Series]:
@@ -127,9 +129,9 @@ def _given(values: pl.Series) -> pl.Series:
 
 
 def _likely(values: pl.Series) -> TextType:
-    """The type that most of these values have, or TEXT."""
+    """The type that most of these values have, or TEXT; NOTHING if there is none."""
     if values.is_empty():
-        return TEXT
+        return NOTHING
     match = next((found for value in values if (found := TIME.fullmatch(value))), None)
     tried = (*TRIED, TextType("time", _format(match))) if match else TRIED
     frame = pl.DataFrame({"value": values})
@@ -143,24 +145,38 @@ def _format(match: re.Match[str]) -> str:
     return f"{DATE}{match['between']}%H:%M{seconds}{'%#z' if match['offset'] else ''}"
 
 
-def _try_all(raw: pl.LazyFrame, tried: dict[str, TextType]) -> dict[str, Any]:
-    """For each column how many values were missed, the first of them and its row, and padding."""
-    asked: list[pl.Expr] = []
+def _with_odd_values(raw: pl.LazyFrame, tried: dict[str, TextType]) -> list[str]:
+    """The columns with a value that is neither of the type tried nor null as it stands.
+
+    All rows are read, whatever is tried: a fault in the text shows here, or never.
+    """
+    asked = [pl.first().str.len_bytes().sum().alias(ROW)]
+    asked += [
+        pl.col(name).filter(each.missed(pl.col(name))).is_in(NULLS).not_().any().alias(name)
+        for name, each in tried.items()
+    ]
+    found = raw.select(asked).collect(engine="streaming").row(0, named=True)
+    return [name for name in tried if found[name]]
+
+
+def _look_closely(raw: pl.LazyFrame, tried: dict[str, TextType]) -> dict[str, dict[str, Any]]:
+    """For each column how many values were missed, blanks around them aside, and the first one."""
+    if not tried:
+        return {}
+    asked = []
     for name, each in tried.items():
-        value = pl.col(name)
-        odd = each.missed(value)
-        rest = value.filter(odd).str.strip_chars()  # nearly nothing, so the rest is cheap
+        odd = each.missed(pl.col(name))
+        rest = pl.col(name).filter(odd).str.strip_chars()
         missed = each.missed(rest) & ~rest.is_in(NULLS)
-        asked += [
-            missed.sum().alias(f"{name}:missed"),
-            (~each.missed(rest)).sum().alias(f"{name}:padded"),
-        ]
-        if each.name != "integer":
-            asked += [
-                rest.filter(missed).first().alias(f"{name}:value"),
-                pl.col(ROW).filter(odd).filter(missed).min().alias(f"{name}:row"),
-            ]
-    return raw.with_row_index(ROW).select(asked).collect(engine="streaming").row(0, named=True)
+        trial = pl.struct(
+            missed=missed.sum(),
+            value=rest.filter(missed).first(),
+            row=pl.col(ROW).filter(odd).filter(missed).min(),
+        )
+        asked.append(trial.alias(name))
+    frame = raw.with_row_index(ROW).select(asked)
+    found: dict[str, dict[str, Any]] = frame.collect(engine="streaming").row(0, named=True)
+    return found
 
 
 def _shown(value: Any) -> str:
