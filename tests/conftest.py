@@ -88,3 +88,8 @@ def migrate(database_url: str, target: str = "head", command: str = "upgrade") -
     env = {**os.environ, "LADING_DATABASE_URL": database_url, "LADING_BROKER_URL": "redis://none"}
     alembic = [sys.executable, "-m", "alembic", command, *([target] if command != "check" else [])]
     subprocess.run(alembic, cwd=ROOT, env=env, check=True)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their length: every process must find the same names."""
+    return f"{argname}-{len(val)}-bytes" if isinstance(val, bytes) else None

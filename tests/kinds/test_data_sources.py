@@ -48,7 +48,12 @@ def refusal(tmp_path: Path, name: str, content: bytes) -> str:
         ("x.tab", ROWS, "x.tab", "tsv"),
         ("x.ndjson", b"{}", "x.ndjson", "jsonl"),
         ("x.tsv.gz", gzip.compress(ROWS, mtime=0), "x.tsv", "tsv"),
-        ("x.csv.gz", gzip.compress(b"a,b\n", mtime=0) + gzip.compress(b"1,2\n"), "x.csv", "csv"),
+        (
+            "x.csv.gz",
+            gzip.compress(b"a,b\n", mtime=0) + gzip.compress(b"1,2\n", mtime=0),
+            "x.csv",
+            "csv",
+        ),
         ("x.zip", zipped(("inner.csv", ROWS)), "inner.csv", "csv"),
         ("x.csv.zip", zipped(("deep/inner.tsv", ROWS)), "inner.tsv", "tsv"),
         ("x.zip", zipped(("i.csv", ROWS), method=zipfile.ZIP_STORED), "i.csv", "csv"),
