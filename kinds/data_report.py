@@ -109,7 +109,7 @@ def _notes(column: Column, rows: int, reasons: Mapping[str, str]) -> list[str]:
     if column.name in reasons:
         notes.append(f"Text because {reasons[column.name]}.")
     sample = column.facts.get("sample", rows)
-    if sample < rows:
+    if sample < rows and "quantiles" in column.facts:
         notes.append(f"Quantiles and plot are of {sample:,} rows, drawn evenly.")
     if left_out := column.picture.get("left_out"):
         notes.append(f"The plot leaves out {left_out:,} values at its ends.")
@@ -119,7 +119,7 @@ def _notes(column: Column, rows: int, reasons: Mapping[str, str]) -> list[str]:
 def _histogram(picture: Mapping[str, Any]) -> list[Bar]:
     counts: list[int] = picture.get("counts", [])
     most = max(counts, default=0)
-    if not most:
+    if not most or len(counts) == 1:
         return []
     step = WIDTH / len(counts)
     edges = [readable(edge) for edge in picture["edges"]]
@@ -142,7 +142,7 @@ def _top(top: Sequence[Mapping[str, Any]]) -> list[Bar]:
         Bar(
             x=0,
             y=number * ROW,
-            width=round(max(WIDTH * 0.45 * each["count"] / most, 1), 2),
+            width=round(max(WIDTH * 0.36 * each["count"] / most, 1), 2),
             height=ROW - 5,
             label=_short(readable(each["value"])),
             count=f"{each['count']:,}",
