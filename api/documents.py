@@ -11,9 +11,11 @@ from jobs.views import JobView
 JSON = "application/json"
 
 
-def job_document(job: JobView, flower_url: str | None) -> dict[str, Any]:
-    """The Job of the contract."""
+def job_document(job: JobView, flower_url: str | None, *, full: bool = True) -> dict[str, Any]:
+    """The Job of the contract; without args and result where it is not `full`."""
     document = job._asdict()
+    if not full:
+        del document["args"], document["result"]
     document["version"] = job.seq
     document["links"] = _links(job, flower_url)
     return document

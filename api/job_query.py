@@ -13,7 +13,7 @@ from jobs.states import JobState
 
 LABEL = "label."
 USUAL_LIMIT, HIGHEST_LIMIT = 50, 200
-MOST_IDS = 100
+MOST_IDS = HIGHEST_LIMIT
 MOST = 2**31 - 1  # PostgreSQL's integer
 
 

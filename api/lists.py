@@ -43,7 +43,7 @@ async def list_jobs(request: Request, asked: Annotated[JobQuery, Query()]) -> Re
     next_cursor = write_cursor(page.last_id, filters) if page.last_id else None
     flower_url = parts.settings.flower_url
     document = {
-        "items": [job_document(job, flower_url) for job in page.jobs],
+        "items": [job_document(job, flower_url, full=asked.full) for job in page.jobs],
         "next_cursor": next_cursor,
     }
     return json_response(document, headers={"Link": _link(request, next_cursor)})

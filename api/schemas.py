@@ -58,11 +58,13 @@ class Job(_Answer):
     state: JobState
     queue: str
     priority: int = Field(ge=0, le=9, description="9 goes first")
-    args: dict[str, JsonValue] | None = Field(
-        description="With secrets redacted; null in lists, unless `full` is asked for"
+    args: dict[str, JsonValue] = Field(
+        default={},
+        description="With secrets redacted; left out in lists, unless `full` is asked for",
     )
     result: JsonValue = Field(
-        description="What the handler returned, once the job has succeeded; null in lists"
+        default=None,
+        description="What the handler returned, once the job has succeeded; left out like `args`",
     )
     error: Error | None = Field(description="Of the newest failure")
     progress: Progress | None

@@ -20,11 +20,11 @@ from api.sse import EventStream
 from api.strict import StrictRoute
 from api.websocket import refuse, send_events
 from jobs.errors import JobsError
-from jobs.events import list_events
+from jobs.events import read_history
 from jobs.keys.store import Scope
 from jobs.states import Move
 
-MOST_EVENTS = 1000  # in one JSON answer
+PAGE = 1000  # events a query, so that none is long
 SSE = "text/event-stream"
 
 router = APIRouter(route_class=StrictRoute, tags=["events"])
@@ -59,8 +59,7 @@ LastEventId = Annotated[
     Seq, Header(alias="Last-Event-ID", description="The same, from an EventSource: it goes first")
 ]
 _ANSWER = answer(
-    f"As JSON: the next events, up to {MOST_EVENTS} of them or about 128 KiB; the rest comes after"
-    " the last `seq`, and only an empty list means that there are no more for now. As a stream:"
+    "As JSON: every event after that `seq` that there is now. As a stream:"
     " `id` is the `seq`, `event` the type, `data` the Event; it ends after the event that ends the"
     " job. `event: bye` says that the server is about to end: come back, and resume.",
     model=Events,
@@ -85,8 +84,7 @@ async def list_or_stream_events(
     """What has happened to a job; with `Accept: text/event-stream` also what happens from now."""
     parts, project_id = parts_of(request), principal_of(request).project_id
     if not wants_stream(request.headers.get("accept", "")):
-        events = await parts.database.run(list_events, project_id, job_id, after, MOST_EVENTS)
-        items = ",".join(recorded(event).json for event in events)
+        items = ",".join(await _all_events(parts, project_id, job_id, after))
         return Response(f'{{"items":[{items}]}}', media_type=JSON, headers={"Vary": "Accept"})
     _refuse_while_draining(parts)
     async with AsyncExitStack() as stack:
@@ -95,6 +93,17 @@ async def list_or_stream_events(
         if follower.is_over:
             return Response(status_code=204)
         return EventStream(follower, stack.pop_all())
+
+
+async def _all_events(parts: Parts, project_id: str, job_id: UUID, after: int) -> list[str]:
+    """The JSON of all events after that `seq` that there are now, read page by page."""
+    found: list[str] = []
+    while True:
+        history = await parts.database.run(read_history, project_id, job_id, after, PAGE)
+        found += [recorded(event).json for event in history.events]
+        if not history.events or history.events[-1].seq >= history.seq:
+            return found
+        after = history.events[-1].seq
 
 
 @router.websocket("/v1/jobs/{job_id}/ws")

@@ -20,7 +20,7 @@ from sqlmodel import col
 from jobs.attempts import UNKNOWN_USAGE, Cause, Error, Outcome, Usage
 from jobs.errors import InvalidTransition, JobNotFound, LeaseLost
 from jobs.models import STATE, Job, JobAttempt, JobEvent, JobStep
-from jobs.rules import DUE, ERROR, FACTS, LEFT, NOW, RULES, WANTED, bind
+from jobs.rules import DUE, ERROR, FACTS, LEFT, NOW, RULES, WANTED, bind, outcome_of
 from jobs.states import FINAL, JobState, Move
 
 
@@ -258,7 +258,7 @@ def _statement(
     statement = sa.select(*shown, moved.c.at, facts, *(moved.c[name] for name in more))
     statement = statement.add_cte(logged)
     if move.ends_attempt:
-        statement = statement.add_cte(_ended(moved))
+        statement = statement.add_cte(_ended(move, moved))
     if move is Move.STEP:
         statement = statement.add_cte(_stored(moved))
     return statement
@@ -278,10 +278,10 @@ def _facts(move: Move, moved: sa.CTE) -> sa.ColumnElement[Any]:
     return sa.func.coalesce(FACTS, sa.literal({}, JSONB), type_=JSONB)
 
 
-def _ended(moved: sa.CTE) -> sa.CTE:
+def _ended(move: Move, moved: sa.CTE) -> sa.CTE:
     names = ["outcome", "cause", "error", "max_rss_bytes", "cpu_seconds"]
     facts = [
-        bind("outcome", sa.Text),
+        outcome_of(move),
         ERROR["cause"].astext,
         ERROR,
         bind("max_rss_bytes", sa.BigInteger),

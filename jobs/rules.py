@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col
 
+from jobs.attempts import Outcome
 from jobs.models import MAX_CRASHES, Job, Queue
 from jobs.states import Move
 
@@ -20,6 +21,17 @@ class Rule(NamedTuple):
 def bind(name: str, type_: Any) -> sa.BindParameter[Any]:
     """A parameter; never named like a column of `job`, which an UPDATE would then set."""
     return sa.bindparam(name, type_=type_)
+
+
+def outcome_of(move: Move) -> sa.ColumnElement[Any]:
+    """How the attempt ended; one that fails after a cancel request was cancelled."""
+    said = bind("outcome", sa.Text)
+    if move is not Move.CANCEL_RUNNING:
+        return said
+    failed = said.in_(
+        [sa.literal_column(f"'{each}'") for each in (Outcome.RETRIED, Outcome.FAILED)]
+    )
+    return sa.case((failed, sa.literal_column(f"'{Outcome.CANCELLED}'")), else_=said)
 
 
 NOW = sa.func.clock_timestamp()  # times are written and compared by this clock alone

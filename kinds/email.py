@@ -115,13 +115,6 @@ class EmailSendArgs(BaseModel):
             raise ValueError("variables are for a template, and there is none")
         return variables
 
-    @field_validator("subject")
-    @classmethod
-    def _has_subject(cls, subject: str | None, info: ValidationInfo) -> str | None:
-        if not subject and info.data.get("template", "") is None:
-            raise ValueError("a subject is needed, or a template that brings one")
-        return subject
-
     @field_validator("html", "text")
     @classmethod
     def _template_alone(cls, content: str | None, info: ValidationInfo) -> str | None:

@@ -71,7 +71,7 @@ def run(
     record = Run(steps=dict(steps or {}))
     for file_id, path in (files or {}).items():
         record.files[file_id] = _stored(file_id, path, path.name, "application/octet-stream")
-    raw = args.model_dump(mode="python") if isinstance(args, BaseModel) else args
+    raw = args.model_dump(mode="python", by_alias=True) if isinstance(args, BaseModel) else args
     validated = kind.args_model.model_validate(raw)
     _attempt(kind, facts, validated, record, cancelled=cancelled)
     return record
@@ -130,7 +130,11 @@ class _Recording(BaseContext):
     def _submitted(
         self, kind: str, args: BaseModel | Mapping[str, Any], options: Mapping[str, Any]
     ) -> UUID:
-        raw = args.model_dump(mode="json") if isinstance(args, BaseModel) else dict(args)
+        raw = (
+            args.model_dump(mode="json", by_alias=True)
+            if isinstance(args, BaseModel)
+            else dict(args)
+        )
         child = Submitted(uuid4(), kind, raw, dict(options))
         self._record.submitted.append(child)
         return child.id

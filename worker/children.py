@@ -54,7 +54,9 @@ def checked(
 
     Fail when the kind is unknown or something is refused.
     """
-    durations = {name: as_timedelta(options[name]) for name in _DURATIONS if options.get(name)}
+    durations = {
+        name: as_timedelta(options[name]) for name in _DURATIONS if options.get(name) is not None
+    }
     submission = Submission(
         kind=kind, args=as_json(args), parent_id=child[0], **{**options, **durations}
     )

@@ -61,7 +61,8 @@ def _is_reported(execution: Execution, ended: Ended) -> bool:
     (held,) = execution.runtime.ask(
         lambda c: workers.look(c, [(claim.id, claim.attempt)]), PATIENCE
     )
-    return held.outcome == ended.outcome
+    failed_after_all = ended.outcome in {Outcome.RETRIED, Outcome.FAILED}
+    return held.outcome == ended.outcome or (failed_after_all and held.outcome == Outcome.CANCELLED)
 
 
 def _move(claim: Claim, ended: Ended, usage: Usage) -> Callable[..., Moved]:
