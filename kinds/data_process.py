@@ -16,6 +16,8 @@ from typing import Any
 from kinds.data_progress import Channel
 from lading import Fail
 
+REASON_LENGTH = 2000  # characters; names and values in it come from files
+
 
 def main() -> None:
     """The task is done and its result told; or the reason why it cannot be."""
@@ -30,7 +32,7 @@ def main() -> None:
     try:
         result = _find_task(task["task"])(task, folder, channel)
     except Fail as failure:
-        channel.send({"fail": failure.reason})
+        channel.send({"fail": failure.reason[:REASON_LENGTH]})
     else:
         channel.send({"result": result})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from kinds.data_csv import Survey, survey
+from kinds.data_csv import MOST_COLUMNS, Survey, survey
 from kinds.data_jsonl import survey_lines
 from kinds.data_progress import Phase
 from kinds.data_sources import Source
@@ -63,10 +63,14 @@ def open_table(source: Source, folder: Path, phase: Phase) -> Table:
     """The table in the file; Fail names its first line or column that is not what it must be."""
     match source.format:
         case "parquet":
-            return _parquet(source)
+            table = _parquet(source)
         case "jsonl":
-            return _lines(source, phase)
-    return _text(source, folder, phase)
+            table = _lines(source, phase)
+        case _:
+            table = _text(source, folder, phase)
+    if len(table.columns) > MOST_COLUMNS:
+        raise Fail(f"{source.label} has {len(table.columns):,} columns; {MOST_COLUMNS:,} are read")
+    return table
 
 
 def _parquet(source: Source) -> Table:

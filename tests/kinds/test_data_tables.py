@@ -1,11 +1,19 @@
+import csv
+import io
+import tempfile
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lading import Fail
 from tests.kinds.tables import opened, rows, types
+
+# No number, no date: such a field stays text, and can be compared as it was.
+FIELD = st.just("") | st.text(alphabet='xé€😀 ,;|\t"\n\r', max_size=6).map("{}x".format)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +71,25 @@ def test_quoted_fields_keep_lines_delimiters_and_quotes(tmp_path: Path) -> None:
     table = opened(tmp_path, "t.csv", content)
     assert rows(table) == [("x,\n\n\ny", 'say "hi"'), (None, '5" pipe'), ('5" p', 'q"r"s')]
     assert table.rows == 3
+
+
+@given(
+    records=st.lists(st.lists(FIELD, min_size=3, max_size=3), max_size=8),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+)
+@settings(max_examples=100, deadline=None)  # a busy machine is no failure
+def test_whatever_python_writes_is_read_the_same(
+    records: list[list[str]], delimiter: str, quoting: int, line_end: str
+) -> None:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator=line_end)
+    writer.writerows([["a", "b", "c"], *records])
+    with tempfile.TemporaryDirectory() as folder:
+        table = opened(Path(folder), "t.csv", out.getvalue().encode())
+        assert rows(table) == [tuple(field or None for field in record) for record in records]
+        assert table.rows == len(records)
 
 
 def test_an_inch_sign_within_a_field_is_a_character(tmp_path: Path) -> None:
@@ -200,3 +227,9 @@ def test_a_contradiction_between_blocks_is_named(tmp_path: Path) -> None:
     with pytest.raises(Fail) as refused:
         opened(tmp_path, "t.jsonl", content.encode())
     assert refused.value.reason == "line 9,001 of t.jsonl has a list as `a`, line 1 has a number"
+
+
+def test_a_table_has_no_more_columns_than_a_result_can_name(tmp_path: Path) -> None:
+    line = ", ".join(f'"c{number}": {number}' for number in range(2001))
+    with pytest.raises(Fail, match="has 2,001 columns; 2,000 are read"):
+        opened(tmp_path, "t.jsonl", f"{{{line}}}\n".encode())
