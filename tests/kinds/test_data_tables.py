@@ -84,8 +84,12 @@ def test_whatever_python_writes_is_read_the_same(
     records: list[list[str]], delimiter: str, quote_all: bool, line_end: str
 ) -> None:
     out = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
-    writer = csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator=line_end)
+    writer = csv.writer(
+        out,
+        delimiter=delimiter,
+        quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL,
+        lineterminator=line_end,
+    )
     writer.writerows([["a", "b", "c"], *records])
     with tempfile.TemporaryDirectory() as folder:
         table = opened(Path(folder), "t.csv", out.getvalue().encode())
