@@ -90,6 +90,7 @@ def test_a_worker_stops_without_a_broker(
 ) -> None:
     eventually(lambda: platform.run(ECHOES[node.pool]).state is JobState.SUCCEEDED)
     job = platform.start(KINDS[node.pool], {"path": str(notes), "seconds": 50})
+    eventually(lambda: notes.exists() and "start" in notes.read_text())
     no_broker.kill()
     node.process.send_signal(signal.SIGTERM)
     begun = time.monotonic()
