@@ -49,11 +49,12 @@ class Watch(ABC):
         self._stop_by: float | None = None
         self._closing = threading.Event()
         self._farewell: Callable[[], object] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def begin(self, farewell: Callable[[], object]) -> None:
         """The thread runs. `farewell` is called before it ends the process, if it has to."""
         self._farewell = farewell
-        threading.Thread(target=self._run, name="watch", daemon=True).start()
+        self._thread.start()
 
     def stop_soon(self) -> None:
         """The worker stops, when its attempts have ended or its patience has."""
@@ -65,8 +66,11 @@ class Watch(ABC):
         self._stop_by = time.monotonic()
 
     def close(self) -> None:
-        """The thread looks no more."""
+        """The thread looks no more, and what still stood on the board is about to be reported."""
         self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._settle()
 
     @abstractmethod
     def end(self, running: Running, verdict: Verdict) -> None:
@@ -80,6 +84,10 @@ class Watch(ABC):
 
     @abstractmethod
     def _look(self, standing: list[Running], now: float) -> None: ...
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """Everything that stands on the board is reported; nothing of it runs on."""
 
     def _run(self) -> None:
         while not self._closing.wait(LOOK_EVERY):
@@ -98,8 +106,7 @@ class Watch(ABC):
 
     def _leave(self, code: int) -> None:
         """The process ends now: Celery would wait for what will not come."""
-        for running in self.board.running():
-            self.end(running, STOPPED)
+        self._settle()
         self.reports.drain(LEAVE_AFTER)
         self._farewell()
         os._exit(code)
@@ -148,6 +155,17 @@ class ProcessWatch(Watch):
                 how = self._told(running.pid) or self._after_a_while(running.pid, now)
             if how is not None:
                 self._bury(running, how)
+
+    def _settle(self) -> None:
+        for running in self.board.running():
+            key = (running.pid, *running.key)
+            if key in self._buried:
+                continue
+            self.end(running, STOPPED)
+            how = exits.look(running.pid) or self._told(running.pid)
+            if how is None:  # it was killed just now, or nobody knows any more
+                self._verdicts.setdefault(key, STOPPED)
+            self._bury(running, how or "")
 
     def _told(self, pid: int) -> str | None:
         return self._words.get(pid) or exits.reaped(self._pool(), pid)
@@ -206,7 +224,6 @@ class ThreadWatch(Watch):
                 self.reports.add(running, OVERRUN)
                 self._leave(EX_FAILURE)
 
-    def _leave(self, code: int) -> None:
+    def _settle(self) -> None:
         for running in self.board.running():
             self.reports.add(running, STOPPED)
-        super()._leave(code)

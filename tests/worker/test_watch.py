@@ -1,0 +1,51 @@
+"""The watch's last look: what Celery's pool left behind is reported before the worker goes."""
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine
+
+from jobs import lifecycle
+from jobs.settings import Settings
+from tests.worker.platform import Platform
+from worker.board import Running, ThreadBoard
+from worker.reports import Reports
+from worker.watch import ProcessWatch
+
+WORKER = uuid4()
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """Stands for a pool process."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_what_still_stands_when_the_pool_has_gone_is_reported(
+    is_killed: bool,
+    child: subprocess.Popen[bytes],
+    settings: Settings,
+    platform: Platform,
+    engine: Engine,
+) -> None:
+    job = platform.submit("test.echo")
+    with engine.begin() as connection:
+        lifecycle.start(connection, job.id, attempt=1, worker=WORKER, lease=settings.lease)
+    board, reports = ThreadBoard(), Reports(settings, platform.registry, WORKER)
+    board.write(Running(child.pid, job.id, 1, time.monotonic(), math.inf, is_claimed=True))
+    watch = ProcessWatch(settings, board, reports, lambda: None)
+    if is_killed:  # by Celery, which waits for nobody when it stops
+        child.terminate()
+    watch.close()
+    assert reports.drain(10)
+    assert platform.types(job)[-1] == "interrupted"
+    assert child.wait(10) < 0
