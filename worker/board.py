@@ -24,7 +24,7 @@ from billiard.process import current_process
 
 PLACES = 1024  # pool processes; a worker with more than a few dozen is a mistake
 PLACE_BYTES = 64
-_RECORD = struct.Struct("<i16sidd?")  # Running, as it lies in a place, before its checksum
+_RECORD = struct.Struct("<i16sidd??")  # Running, as it lies in a place, before its checksum
 _CHECKSUM = struct.Struct("<I")
 _TRIES = 10  # readings of a place that is being written; one takes less than a microsecond
 VARIABLE = "LADING_WORKER_BOARD"  # the board's file, for children that are not made by fork
@@ -39,11 +39,17 @@ class Running(NamedTuple):
     since: float  #: by the monotonic clock, which is the machine's
     limit: float  #: seconds it may take; infinite where there is no limit
     is_claimed: bool = False  #: else the claim may or may not have been committed
+    is_reporting: bool = False  #: its handler is done; all that is left is to say so
 
     @property
     def key(self) -> tuple[UUID, int]:
         """The attempt that it is."""
         return self.job_id, self.attempt
+
+    @property
+    def is_handling(self) -> bool:
+        """Whether its handler may be at work."""
+        return self.is_claimed and not self.is_reporting
 
     def is_same(self, other: "Running") -> bool:
         """Whether both are the same attempt in the same process."""

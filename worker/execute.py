@@ -36,7 +36,8 @@ def execute(runtime: Runtime, job_id: UUID, attempt: int) -> Ended:
         running = _announce(execution, place)
         try:
             ended = _read_and_handle(execution)
-            runtime.board.write(running._replace(limit=math.inf))  # a report takes what it takes
+            # A report takes what it takes: nothing is left to end but the saying.
+            runtime.board.write(running._replace(limit=math.inf, is_reporting=True))
             return report(execution, ended)
         finally:
             runtime.links.pop(running.key, None)

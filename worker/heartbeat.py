@@ -83,18 +83,20 @@ class Heart:
     def _judge(self, standing: dict[tuple[UUID, int], Running], held: list[Held]) -> None:
         """Ends what the job has gone on without. What is just ending is missing for one beat only.
 
-        An attempt that another one has ended says so; of a deleted job nothing is left.
+        An attempt that another one has ended says so; of a deleted job nothing is left. Who only
+        claims or reports finds out by itself, unless its connection hangs.
         """
-        missing = {
+        lost = {(each.job_id, each.attempt) for each in held if each.is_lost}
+        missing = lost | {
             (each.job_id, each.attempt)
             for each in held
-            if not each.is_running and each.outcome is None
+            if not each.is_running
+            and each.outcome is None
+            and standing[each.job_id, each.attempt].is_claimed
         }
-        for each in held:
-            key = (each.job_id, each.attempt)
-            running = standing[key]
-            if each.is_lost or (running.is_claimed and key in missing & self._missing):
-                self._watch.end(running, LOST)
+        for key in missing:
+            if key in self._missing or (key in lost and standing[key].is_handling):
+                self._watch.end(standing[key], LOST)
         self._missing = missing
 
     def _sign_off(self) -> None:

@@ -96,9 +96,13 @@ class Watch(ABC):
             for running in standing:
                 if now > running.since + running.limit:
                     self.end(running, OVERRUN)
+                elif running.is_reporting:  # by whoever holds the job: its attempt is the guard
+                    continue
                 elif self._stop_by is not None and now > self._stop_by:
                     self.end(running, STOPPED)
-                elif now > max(self.renewed_at, running.since) + self._fence:
+                elif (
+                    running.is_claimed and now > max(self.renewed_at, running.since) + self._fence
+                ):
                     self.end(running, FENCED)
             self._look(standing, now)
             if self._stop_by is not None and now > self._stop_by + LEAVE_AFTER:
