@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from jobs import documents
@@ -112,27 +112,6 @@ def fingerprint(submissions: Sequence[Submission], *, batch: bool) -> bytes:
         for submission in submissions
     ]
     return hashlib.sha256(documents.canonical({"batch": batch, "jobs": asked})).digest()
-
-
-def as_json(args: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
-    """Args made in Python as the JSON that a client would send, secrets revealed."""
-    if not isinstance(args, BaseModel):
-        return dict(args)
-    plain = args.model_dump(mode="python", by_alias=True, exclude_unset=True)
-    revealed: dict[str, Any] = to_jsonable_python(_revealed(plain), by_alias=True)
-    return revealed
-
-
-def _revealed(value: Any) -> Any:
-    match value:
-        case SecretStr() | SecretBytes():
-            return value.get_secret_value()
-        case dict():
-            return {key: _revealed(each) for key, each in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [_revealed(each) for each in value]
-        case _:
-            return value
 
 
 def _json(document: Any, pointer: str) -> str:

@@ -17,8 +17,9 @@ from jobs.lifecycle import Claim, Moved
 from jobs.models import Job
 from jobs.registry import Registry
 from jobs.states import JobState
-from jobs.submissions import NewJob, Submission, as_json, check
+from jobs.submissions import NewJob, Submission, check
 from jobs.views import JobView
+from lading.args import as_json
 from lading.durations import as_timedelta
 from lading.outcomes import Fail
 

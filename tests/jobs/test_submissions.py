@@ -7,7 +7,8 @@ from pydantic import SecretStr
 
 from jobs.errors import InvalidSubmission
 from jobs.registry import Registry, load_registry
-from jobs.submissions import MAX_ARGS_BYTES, Submission, as_json, check, fingerprint
+from jobs.submissions import MAX_ARGS_BYTES, Submission, check, fingerprint
+from lading.args import as_json
 from tests.kinds_for_tests import Secret
 
 
