@@ -9,7 +9,6 @@ import json
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from math import ceil
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -29,9 +28,6 @@ SOCKET_TIMEOUT = 5.0  # seconds; kombu's own is for ever, and a paused Redis wou
 CONNECT_TIMEOUT = 2.0  # seconds
 HEALTH_CHECK = 10  # seconds: a half-open connection is noticed after two of them
 BATCH = 500  # bells a pipeline: half a MiB, a few milliseconds of Redis
-# The worker ends an overrun by itself, with its cause; Celery's hard limit, which counts from the
-# bell's arrival in a process and thus includes the claim, is for the one that hears nothing.
-KILL_MARGIN = 2  # seconds
 EPOCH_KEY = "lading:epoch"
 
 
@@ -187,7 +183,6 @@ class Broker:
             task_id(*bell.attempts[0]),
             bell.kind,
             args=([[str(job_id), attempt] for job_id, attempt in bell.attempts],),
-            time_limit=_time_limit(bell),
             argsrepr=_shown(bell),
             kwargsrepr="{}",
             origin=self._origin,
@@ -203,13 +198,6 @@ class Broker:
             priority=FIRST_PRIORITY - bell.priority,
             **properties,
         )
-
-
-def _time_limit(bell: Bell) -> int | None:
-    """Celery's hard limit: the attempts are made one after the other."""
-    if bell.timeout_seconds is None:
-        return None
-    return ceil(bell.timeout_seconds * len(bell.attempts) + KILL_MARGIN)
 
 
 def _shown(bell: Bell) -> str:

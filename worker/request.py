@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
-from celery.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Terminated, WorkerLostError
 from celery.worker import request, state
 
 from jobs.broker import read_attempts
@@ -31,8 +31,6 @@ class Request(request.Request):
         app: Any = self.app
         if isinstance(error, WorkerLostError | Terminated | SystemExit):
             app.watch.heard(self.worker_pid, str(error))
-        elif isinstance(error, TimeLimitExceeded):
-            app.watch.overran(self.worker_pid)
         super().on_failure(exc_info, send_failed_event, return_ok)
 
     def _runs_here(self) -> bool:

@@ -79,9 +79,6 @@ class Watch(ABC):
     def heard(self, pid: int, words: str) -> None:  # noqa: B027 - threads have no processes
         """The pool says how a process of its ended."""
 
-    def overran(self, pid: int) -> None:  # noqa: B027 - see above
-        """Celery is about to end a process of its pool, which we should have ended before."""
-
     @abstractmethod
     def _look(self, standing: list[Running], now: float) -> None: ...
 
@@ -100,9 +97,7 @@ class Watch(ABC):
                     continue
                 elif self._stop_by is not None and now > self._stop_by:
                     self.end(running, STOPPED)
-                elif (
-                    running.is_claimed and now > max(self.renewed_at, running.since) + self._fence
-                ):
+                elif running.is_claimed and now > max(self.renewed_at, running.since) + self._fence:
                     self.end(running, FENCED)
             self._look(standing, now)
             if self._stop_by is not None and now > self._stop_by + LEAVE_AFTER:
@@ -142,11 +137,6 @@ class ProcessWatch(Watch):
 
     def heard(self, pid: int, words: str) -> None:
         self._words[pid] = exits.said(words)
-
-    def overran(self, pid: int) -> None:
-        for running in self.board.running():
-            if running.pid == pid:
-                self._verdicts.setdefault((pid, *running.key), OVERRUN)
 
     def _look(self, standing: list[Running], now: float) -> None:
         keys = {(running.pid, *running.key) for running in standing}
