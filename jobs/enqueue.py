@@ -46,7 +46,7 @@ def enqueue(
     Refused are, without touching the others, KeyReused and JobDeleted; no two intakes may bring
     the same key. Locks: the keys in their order, where a twin that has not committed yet makes
     this wait for up to `lock_timeout` (then OperationalError, and nothing is done); and the
-    process's own row of intake_total.
+    process's own rows of intake_total.
     """
     taken = _take_keys(connection, [intake for intake in intakes if intake.key is not None])
     is_new = [each.key is None or (each.project_id, each.key) in taken for each in intakes]
@@ -147,8 +147,11 @@ event AS (
     SELECT id, 1, 'created', created_at, 0, jsonb_build_object('state', state) FROM job
 ),
 counted AS (
-    INSERT INTO intake_total (process_id, accepted) VALUES (CAST(:process_id AS uuid), :count)
-    ON CONFLICT (process_id) DO UPDATE SET accepted = intake_total.accepted + excluded.accepted
+    INSERT INTO intake_total (process_id, bucket, accepted)
+    SELECT CAST(:process_id AS uuid), left(CAST(id AS text), 8) AS bucket, count(*)
+    FROM new GROUP BY bucket ORDER BY bucket
+    ON CONFLICT (bucket, process_id)
+    DO UPDATE SET accepted = intake_total.accepted + excluded.accepted
 )
 SELECT {_SHOWN}, coalesce(redacted_args, args) AS args FROM job
 """).columns(  # noqa: S608 - see above
@@ -165,5 +168,5 @@ def _insert(
     columns: dict[str, Any] = dict(
         zip(("project_id", *NewJob._fields), map(list, zip(*rows, strict=True)), strict=True)
     )
-    result = connection.execute(_INSERT, {**columns, "process_id": process_id, "count": len(rows)})
+    result = connection.execute(_INSERT, {**columns, "process_id": process_id})
     return {row["id"]: JobView(**row) for row in result.mappings()}

@@ -34,6 +34,8 @@ _ZERO = {"server_default": text("0")}
 _FALSE = {"server_default": text("false")}
 _EMPTY = {"server_default": text("'{}'")}
 _PROJECT = {"server_default": "default"}
+_NOBODY = {"server_default": text(f"'{UUID(int=0)}'")}
+_C_TEXT = Text(collation="C")  # sorts as its bytes do
 
 
 class Job(SQLModel, table=True):
@@ -205,13 +207,40 @@ class IdempotencyKey(SQLModel, table=True):
 
 
 class IntakeTotal(SQLModel, table=True):
-    """How many jobs one process has accepted and removed: the accounts' other side."""
+    """How many jobs a process has accepted and removed: the accounts' other side.
+
+    Jobs are counted by the first group of their ids, so that a stretch of the table can be counted
+    by itself. Rows of processes that count there no more are added up under the process id zero.
+    """
 
     __tablename__ = "intake_total"
 
+    bucket: str = Field(primary_key=True, sa_type=_C_TEXT)  #: 65.5 s of UUIDv7; '': of all time
     process_id: UUID = Field(primary_key=True)
     accepted: int = Field(sa_type=BigInteger, sa_column_kwargs=_ZERO)
     removed: int = Field(sa_type=BigInteger, sa_column_kwargs=_ZERO)
+
+
+class AccountCheck(SQLModel, table=True):
+    """How far a check of the accounts has come; dispatchers take turns at it."""
+
+    __tablename__ = "account_check"
+
+    name: str = Field(primary_key=True)
+    position: UUID = Field(sa_column_kwargs=_NOBODY)  #: up to here this pass has seen all jobs
+    began_at: datetime | None = Field(default=None, sa_type=_TIME)  #: this pass, or the next one
+    ended_at: datetime | None = Field(default=None, sa_type=_TIME)  #: the newest pass that saw all
+
+
+class AccountFinding(SQLModel, table=True):
+    """Something that must not be; gone as soon as it is not found there any more."""
+
+    __tablename__ = "account_finding"
+
+    id: UUID = Field(primary_key=True)  #: the job, or the first that the ids counted may belong to
+    reason: str = Field(primary_key=True)
+    jobs: int = Field(sa_type=BigInteger)  #: so many are unaccounted for
+    found_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
 
 
 class Worker(SQLModel, table=True):

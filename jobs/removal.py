@@ -17,9 +17,11 @@ WITH removed AS (
     DELETE FROM job WHERE id = :job AND project_id = :project AND state IN ({_FINAL}) RETURNING id
 ),
 counted AS (
-    INSERT INTO intake_total (process_id, removed)
-    SELECT CAST(:process_id AS uuid), count(*) FROM removed HAVING count(*) > 0
-    ON CONFLICT (process_id) DO UPDATE SET removed = intake_total.removed + excluded.removed
+    INSERT INTO intake_total (process_id, bucket, removed)
+    SELECT CAST(:process_id AS uuid), left(CAST(id AS text), 8) AS bucket, count(*)
+    FROM removed GROUP BY bucket ORDER BY bucket
+    ON CONFLICT (bucket, process_id)
+    DO UPDATE SET removed = intake_total.removed + excluded.removed
 )
 SELECT count(*) FROM removed
 """)  # noqa: S608 - names of states only; every value is bound
