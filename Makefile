@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-docker check fmt lock upgrade clean
+.PHONY: help dev test test-docker chaos check fmt lock upgrade clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: $(VENV)/test.installed ## Run all tests that need no Docker, on servers of
 
 test-docker: $(VENV)/test.installed ## Run the tests that need Docker and its images
 	@$(BIN)/python -m pytest -m docker $(ARGS)
+
+chaos: $(VENV)/test.installed ## Kill, freeze and wipe under load: is anything lost or wrong?
+	@$(BIN)/python -m chaos $(ARGS)
 
 check: $(VENV)/test.installed ## Check format, lint, types, imports, locks and migrations
 	$(BIN)/ruff format --check .

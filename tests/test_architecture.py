@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("lading", "jobs", "api", "worker", "kinds", "dev")
+PACKAGES = ("lading", "jobs", "api", "worker", "kinds", "dev", "chaos")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LONGEST_MODULE = 400  # lines
 LONGEST_FUNCTION = 60  # lines

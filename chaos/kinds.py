@@ -1,0 +1,81 @@
+"""The kinds that the load is made of. Each writes its effects, and returns what it was given."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+from pydantic import BaseModel
+
+from chaos.effects import END, START, STEP, note
+from lading import AsyncJobContext, JobContext, RetryPolicy, job
+
+QUICK = RetryPolicy(base=0.2, cap=1)
+
+
+class Work(BaseModel):
+    """What a job of the load does."""
+
+    token: str  #: returned, so that a result can be told from another one's
+    ms: float = 20
+    steps: int = 0  #: of chaos.steps
+
+
+@job("chaos.work", retry=QUICK)
+def work(context: JobContext, args: Work) -> str:
+    """It takes its time, deaf to everything."""
+    note(START, context.job_id, context.attempt)
+    time.sleep(args.ms / 1000)
+    note(END, context.job_id, context.attempt)
+    return args.token
+
+
+@job("chaos.io", queue="io", retry=QUICK)
+async def io(context: AsyncJobContext, args: Work) -> str:
+    """The same on the threads' event loop."""
+    note(START, context.job_id, context.attempt)
+    await asyncio.sleep(args.ms / 1000)
+    note(END, context.job_id, context.attempt)
+    return args.token
+
+
+@job("chaos.steps", retry=QUICK)
+def steps(context: JobContext, args: Work) -> str:
+    """A number of steps, each stored when it is done, with progress after it."""
+    note(START, context.job_id, context.attempt)
+
+    def one(name: str) -> str:
+        time.sleep(args.ms / 1000)
+        note(STEP, context.job_id, context.attempt, name)
+        return name
+
+    for number in range(1, args.steps + 1):
+        name = f"step-{number}"
+        assert context.step(name, lambda name=name: one(name)) == name  # type: ignore[misc]
+        context.progress(number / args.steps, name)
+        context.log("info", "done", step=name)
+    note(END, context.job_id, context.attempt)
+    return args.token
+
+
+@job("chaos.poison", retry=QUICK)
+def poison(context: JobContext, args: Work) -> str:
+    """Kills its own process, on every attempt."""
+    note(START, context.job_id, context.attempt)
+    context.log("warning", "about to die", attempt=context.attempt)
+    time.sleep(args.ms / 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return args.token
+
+
+@job("chaos.overrun", retry=QUICK, timeout=1.5, max_attempts=2)
+def overrun(context: JobContext, args: Work) -> str:
+    """Longer than its limit, whatever it is told."""
+    note(START, context.job_id, context.attempt)
+    end = time.monotonic() + args.ms / 1000
+    while (left := end - time.monotonic()) > 0:
+        with contextlib.suppress(BaseException):
+            time.sleep(left)
+    note(END, context.job_id, context.attempt)
+    return args.token

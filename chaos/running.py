@@ -1,0 +1,166 @@
+"""Runs scenarios: a platform for each layout, and for each scenario its act and its verdict."""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from chaos import recovery
+from chaos.client import Client
+from chaos.effects import Effect
+from chaos.followers import FINAL
+from chaos.platform import Layout, Platform
+from chaos.scenario import Scenario
+from chaos.stage import Measured, Stage
+from chaos.verdict import Verdict, judge
+from chaos.waiting import NotInTime, until
+
+REPLAY_WITHIN = 60.0  # seconds for the answer that a submission has never got
+STREAMS_END_WITHIN = 15.0  # seconds after the last job is final
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One row's figures."""
+
+    name: str
+    title: str
+    plain: str
+    accepted: int
+    lost: list[str]
+    wrong: list[str]
+    duplicated: int  #: surplus starts of handlers, each after an attempt that was cut short
+    duplicated_ends: int  #: those of them whose first attempt had come to its end as well
+    crashed_out: int
+    recovered: float | None  #: seconds
+    limit: float | None
+    flow: float | None  #: seconds
+    seconds: float  #: in all
+    notes: list[str] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a limit was broken."""
+        if self.limit is not None and self.recovered is not None and self.recovered > self.limit:
+            return True
+        return any(each.is_late for each in self.measured)
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.lost or self.wrong or self.is_late)
+
+
+def run_all(
+    scenarios: Sequence[Scenario], seed: int, tell: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """All have run, those of one layout on one platform; `tell` hears of each at its end."""
+    outcomes = []
+    order = {layout: n for n, layout in enumerate(dict.fromkeys(s.layout for s in scenarios))}
+    arranged = sorted(scenarios, key=lambda s: order[s.layout])
+    for layout, some in groupby(arranged, key=lambda s: s.layout):
+        outcomes += _run_on_one(layout, [*some], seed, tell)
+    return outcomes
+
+
+def _run_on_one(
+    layout: Layout, scenarios: Sequence[Scenario], seed: int, tell: Callable[[Outcome], None]
+) -> list[Outcome]:
+    outcomes = []
+    with Platform(layout) as platform:
+        for scenario in scenarios:
+            outcome = run(scenario, platform, seed)
+            if not outcome.is_good:
+                platform.is_kept = True
+                outcome.notes.append(f"the logs are kept in {platform.logs}")
+            outcomes.append(outcome)
+            tell(outcome)
+    return outcomes
+
+
+def run(scenario: Scenario, platform: Platform, seed: int) -> Outcome:
+    """The scenario has run on that platform, which is whole again."""
+    begun = time.monotonic()
+    stage = Stage(platform, random.Random(f"{seed} {scenario.name}"), scenario.name)
+    try:
+        scenario.act(stage)
+    except NotInTime as error:
+        stage.flaws.append(f"the scenario did not come to its end: {error}")
+    for load in stage.loads:
+        load.join()
+    loaded_until = time.monotonic()
+    platform.heal()
+    client = stage.client()
+    _resolve(stage, client)
+    _await_final(stage, client, scenario.settle)
+    stage.followers.close(STREAMS_END_WITHIN)
+    effects = _effects_of(stage)
+    verdict = judge(stage.book.entries, effects, stage.faults, client)
+    client.close()
+    found = _outcome(scenario, stage, verdict, effects, (begun, loaded_until))
+    found.notes += _surprises(platform, begun)
+    return found
+
+
+def _resolve(stage: Stage, client: Client) -> None:
+    """Each key has its answer: those that nobody answered are sent once more."""
+    for entry in stage.book.unknown:
+        client.submit(entry, REPLAY_WITHIN)
+
+
+def _await_final(stage: Stage, client: Client, within: float) -> None:
+    waiting = {entry.id for entry in stage.book.accepted}
+
+    def all_are() -> bool:
+        final = {job["id"] for job in client.jobs([*waiting]) if job["state"] in FINAL}
+        waiting.difference_update(final)
+        return not waiting
+
+    try:
+        until(all_are, within=within, every=0.25)
+    except NotInTime:
+        return  # the verdict names them
+
+
+def _effects_of(stage: Stage) -> Mapping[str, Sequence[Effect]]:
+    ids = {entry.id for entry in stage.book.accepted}
+    return {job: lines for job, lines in stage.platform.effects.by_job().items() if job in ids}
+
+
+def _surprises(platform: Platform, since: float) -> list[str]:
+    return [
+        f"{death.name} ended by itself with {death.code}"
+        for keeper in platform.keepers
+        for death in keeper.deaths
+        if death.at > since and not death.is_asked
+    ]
+
+
+def _outcome(
+    scenario: Scenario,
+    stage: Stage,
+    verdict: Verdict,
+    effects: Mapping[str, Sequence[Effect]],
+    span: tuple[float, float],
+) -> Outcome:
+    """`span`: when it began, and when its load was over."""
+    begun, loaded_until = span
+    faults = stage.faults.items
+    rate = sum(load.rate for load in stage.loads)
+    return Outcome(
+        name=scenario.name,
+        title=scenario.title,
+        plain=scenario.plain,
+        accepted=verdict.accepted,
+        lost=verdict.lost,
+        wrong=[*stage.flaws, *verdict.wrong],
+        duplicated=verdict.duplicated_starts,
+        duplicated_ends=verdict.duplicated_ends,
+        crashed_out=verdict.crashed_out,
+        recovered=recovery.again(effects, faults),
+        limit=scenario.limit,
+        flow=recovery.flow(effects, faults, rate, loaded_until),
+        seconds=time.monotonic() - begun,
+        measured=stage.measured,
+    )
