@@ -244,6 +244,18 @@ class AccountFinding(SQLModel, table=True):
 
 
 class Worker(SQLModel, table=True):
+class KnownKind(SQLModel, table=True):
+    """A kind's defaults, for what accepts its jobs without Python: `lading_enqueue`."""
+
+    __tablename__ = "kind"
+
+    name: str = Field(primary_key=True)
+    queue: str
+    max_attempts: int
+    timeout_seconds: float | None
+    secret_args: list[str] = Field(sa_type=ARRAY(Text))  #: not shown in reads; `*`: none is
+
+
     """One start of a worker process; alive while `seen_at` is younger than a lease."""
 
     id: UUID = Field(primary_key=True)

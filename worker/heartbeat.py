@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import workers
+from jobs.catalogue import register_kinds
 from jobs.database import autocommit
 from jobs.settings import Settings
 from jobs.workers import Held, WorkerProcess
@@ -30,8 +31,10 @@ _log = structlog.get_logger(__name__)
 class Heart:
     """One worker's."""
 
-    def __init__(self, settings: Settings, worker: WorkerProcess, watch: Watch) -> None:
-        self.worker, self._watch = worker, watch
+    def __init__(
+        self, settings: Settings, registry: Registry, worker: WorkerProcess, watch: Watch
+    ) -> None:
+        self.worker, self._registry, self._watch = worker, registry, watch
         self._lease = settings.lease
         self._every = settings.heartbeat.total_seconds()
         self._engine: Engine = autocommit(make_engine(settings, name="heartbeat", size=1))
@@ -40,11 +43,11 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def begin(self, check: Callable[[], object]) -> None:
-        """The worker is known, and beats from now on.
+        """The worker is known with its kinds, and beats from now on.
 
         Waits for PostgreSQL as long as it takes; `check` is called meanwhile, and may raise.
         """
-        while not self._beats():
+        while not (self._beats() and self._introduces()):
             check()
             self._closing.wait(FIRST_PAUSE)
         self._thread.start()
@@ -92,6 +95,15 @@ class Heart:
             for each in held
             if not each.is_running
             and each.outcome is None
+    def _introduces(self) -> bool:
+        try:
+            with self._engine.connect() as connection:
+                register_kinds(connection, self._registry)
+        except SQLAlchemyError as error:
+            _log.warning("kinds not registered", error=str(error))
+            return False
+        return True
+
             and standing[each.job_id, each.attempt].is_claimed
         }
         for key in missing:

@@ -58,7 +58,7 @@ class Presence(bootsteps.StartStopStep):
         else:
             self._watch = ThreadWatch(app.settings, app.board, reports, app.runtime().links)
         app.watch = self._watch
-        self._heart = Heart(app.settings, self._describe(worker), self._watch)
+        self._heart = Heart(app.settings, app.registry, self._describe(worker), self._watch)
         self._heart.begin(state.maybe_shutdown)
         self._watch.begin(self._heart.end)
         for number in STOP_SIGNALS:
