@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import workers
 from jobs.catalogue import register_kinds
 from jobs.database import autocommit
+from jobs.registry import Registry
 from jobs.settings import Settings
 from jobs.workers import Held, WorkerProcess
 from worker.board import Running
