@@ -15,6 +15,9 @@ class Outcome(StrEnum):
     LEASE_LOST = "lease_lost"  #: it went on after another attempt had been allowed
 
 
+WORKER_LOST = "WorkerLost"  #: the error's type where a lease ran out, and no holder said why
+
+
 class Cause(StrEnum):
     EXCEPTION = "exception"  #: the handler raised
     FAIL = "fail"  #: the handler raised Fail

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col
 
-from jobs.attempts import UNKNOWN_USAGE, Cause, Error, Outcome, Usage
+from jobs.attempts import UNKNOWN_USAGE, WORKER_LOST, Cause, Error, Outcome, Usage
 from jobs.errors import InvalidTransition, JobNotFound, LeaseLost
 from jobs.models import STATE, Job, JobAttempt, JobEvent, JobStep
 from jobs.rules import DUE, ERROR, FACTS, LEFT, NOW, RULES, WANTED, bind, outcome_of
@@ -78,7 +78,7 @@ def rescue(connection: Connection, limit: int, lease: timedelta) -> list[Moved]:
     the job with it: its report finds another state.
     """
     detail = "its worker went away: the lease ran out"
-    error = Error(Cause.CRASHED, "WorkerLost", detail).document()
+    error = Error(Cause.CRASHED, WORKER_LOST, detail).document()
     binds = {"lease": lease, "failure": error, "outcome": Outcome.CRASHED, **_usage(UNKNOWN_USAGE)}
     moved = _sweep(connection, _RESCUE[Move.CRASH], limit, facts=_crash(detail), **binds)
     for move in (Move.CRASH_OUT, Move.CANCEL_RUNNING):

@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
-from jobs.attempts import Outcome
-from jobs.models import Job, Worker
+from jobs.attempts import WORKER_LOST, Outcome
+from jobs.models import Job, JobAttempt, Worker
 from jobs.states import JobState
 
 LOST = frozenset({Outcome.CRASHED, Outcome.INTERRUPTED, Outcome.LEASE_LOST})  #: ends from outside
@@ -115,6 +115,26 @@ def find_remains(
         )
     ).one_or_none()
     return None if row is None else Remains._make(row)
+
+
+def mark_lost(connection: Connection, worker_id: UUID, job_id: UUID, attempt: int) -> bool:
+    """The worker's attempt went on after its lease had run out: its row says `lease_lost`.
+
+    Whether it does so now: an attempt that ended in any other way is left as it is. The row keeps
+    the error of the rescue, and nothing else changes: what has followed from the rescue stands.
+    """
+    statement = (
+        sa.update(JobAttempt)
+        .where(
+            col(JobAttempt.job_id) == job_id,
+            col(JobAttempt.attempt) == attempt,
+            col(JobAttempt.worker) == worker_id,
+            col(JobAttempt.outcome) == Outcome.CRASHED,
+            col(JobAttempt.error)["type"].astext == WORKER_LOST,
+        )
+        .values(outcome=Outcome.LEASE_LOST)
+    )
+    return connection.execute(statement).rowcount > 0
 
 
 def list_workers(connection: Connection, lease: timedelta) -> list[WorkerView]:

@@ -1,28 +1,35 @@
 """The claim: the attempt that a doorbell names becomes this worker's, or the bell is dropped."""
 
+import math
+import time
+from collections.abc import Callable
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from jobs import lifecycle, workers
-from jobs.errors import LeaseLost
+from jobs.errors import DatabaseUnavailable, LeaseLost
 from jobs.lifecycle import Claim
 from worker.runtime import Runtime
 
 CLAIM_WITHIN = 5.0  # seconds that a claim waits for PostgreSQL; then the bell is rung again one day
+LOST_ANSWER = "the answer to its claim was lost"
+LATE_ANSWER = "the answer to its claim came too late"
 
 
 def claim(runtime: Runtime, job_id: UUID, attempt: int) -> Claim:
     """The worker holds the job as that attempt.
 
-    LeaseLost: the bell is stale. DatabaseUnavailable: PostgreSQL was away for too long; if the
-    claim was committed nevertheless, its lease runs out.
+    LeaseLost: the bell is stale, or the claim was given back, since its answer was lost or came so
+    late that the lease may be gone. DatabaseUnavailable: PostgreSQL was away for too long, and no
+    claim was sent. One that was sent may have been committed, so its answer is waited for as long
+    as it takes: the worker knows what it holds.
     """
-    sent = 0
+    sent, sent_at = 0, 0.0
 
     def start(connection: Connection) -> Claim:
-        nonlocal sent
-        sent += 1
+        nonlocal sent, sent_at
+        sent, sent_at = sent + 1, time.monotonic()
         return lifecycle.start(
             connection,
             job_id,
@@ -32,16 +39,44 @@ def claim(runtime: Runtime, job_id: UUID, attempt: int) -> Claim:
         )
 
     try:
-        return runtime.move(start, CLAIM_WITHIN)
+        claimed = _move(runtime, start, lambda: sent > 0)
     except LeaseLost:
         if sent > 1:
-            _give_back(runtime, job_id, attempt)
+            _give_back(runtime, job_id, attempt, LOST_ANSWER)
         raise
+    if time.monotonic() - sent_at > runtime.settings.self_fence.total_seconds():
+        _give_back(runtime, job_id, attempt, LATE_ANSWER)
+        raise LeaseLost(job_id, attempt)
+    return claimed
 
 
-def _give_back(runtime: Runtime, job_id: UUID, attempt: int) -> None:
-    """If an earlier try was committed, and its answer lost, the job may start again at once."""
-    remains = runtime.ask(lambda c: workers.find_remains(c, runtime.worker_id, job_id, attempt))
-    if remains is not None:
-        reason = "the answer to its claim was lost"
-        runtime.move(lambda c: lifecycle.interrupt(c, job_id, attempt=attempt, reason=reason))
+def _move(
+    runtime: Runtime, start: Callable[[Connection], Claim], is_sent: Callable[[], bool]
+) -> Claim:
+    try:
+        return runtime.move(start, CLAIM_WITHIN)
+    except DatabaseUnavailable:
+        if not is_sent():
+            raise
+        return runtime.move(start, math.inf)
+
+
+def _give_back(runtime: Runtime, job_id: UUID, attempt: int, reason: str) -> None:
+    """If the claim was committed after all, the job may start again at once.
+
+    Another process of this worker may have made it, by a twin of the bell; then it is that one's.
+    """
+    if any(
+        running.key == (job_id, attempt) and running.is_claimed
+        for running in runtime.board.running()
+    ):
+        return
+    remains = runtime.ask(
+        lambda c: workers.find_remains(c, runtime.worker_id, job_id, attempt), math.inf
+    )
+    if remains is None:
+        runtime.ask(lambda c: workers.mark_lost(c, runtime.worker_id, job_id, attempt), math.inf)
+    else:
+        runtime.move(
+            lambda c: lifecycle.interrupt(c, job_id, attempt=attempt, reason=reason), math.inf
+        )

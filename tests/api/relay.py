@@ -13,8 +13,10 @@ class Relay:
         self._upstream = ("127.0.0.1", port)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._trigger: bytes | None = None
+        self._stays_away = False
         self._open: list[socket.socket] = []
-        self.lost = 0
+        self._is_away = False
+        self.lost = self.refused = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -22,9 +24,15 @@ class Relay:
         port: int = self._listening.getsockname()[1]
         return port
 
-    def lose_reply_to(self, words: bytes) -> None:
-        """The next request that holds these words is done, and its reply is lost; once."""
-        self._trigger = words
+    def lose_reply_to(self, words: bytes, *, stay_away: bool = False) -> None:
+        """The next request that holds these words is done, and its reply is lost; once.
+
+        With `stay_away` nobody gets through from then on, until `come_back`.
+        """
+        self._trigger, self._stays_away = words, stay_away
+
+    def come_back(self) -> None:
+        self._is_away = False
 
     def close(self) -> None:
         for each in (self._listening, *self._open):
@@ -36,6 +44,10 @@ class Relay:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                if self._is_away:
+                    self.refused += 1
+                    client.close()
+                    continue
                 server = socket.create_connection(self._upstream)
                 self._open += [client, server]
                 losing = threading.Event()
@@ -55,6 +67,7 @@ class Relay:
             while data := source.recv(65536):
                 if is_request and self._trigger is not None and self._trigger in data:
                     self._trigger = None
+                    self._is_away = self._stays_away
                     losing.set()
                 if not is_request and losing.is_set():
                     self.lost += 1

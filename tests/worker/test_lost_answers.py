@@ -1,20 +1,24 @@
 """Statements that are committed while their answer is lost: each is tried again, and done once."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from dev.postgres import EmbeddedPostgres
 from jobs.attempts import Outcome
-from jobs.errors import LeaseLost
+from jobs.errors import DatabaseUnavailable, LeaseLost
 from jobs.registry import Registry
 from jobs.settings import Settings
 from jobs.states import JobState
 from tests.api.relay import Relay, relay
+from tests.eventually import eventually
 from tests.worker.platform import Platform
+from worker import claiming
 from worker.board import ThreadBoard
 from worker.execute import execute
 from worker.runtime import Runtime
@@ -51,6 +55,53 @@ def test_a_claim_whose_answer_is_lost_is_given_back(
     assert (row.state, row.attempt, row.crashes) == (JobState.QUEUED, 1, 0)
     assert platform.types(job) == ["created", "started", "interrupted"]
     assert execute(runtime, job.id, 2).outcome is Outcome.SUCCEEDED
+
+
+def test_a_claim_that_may_have_been_committed_is_remembered_however_long_it_takes(
+    runtime: Runtime, line: Relay, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "CLAIM_WITHIN", 0.2)
+    job = platform.submit("test.echo", {"value": 1})
+    line.lose_reply_to(b"started", stay_away=True)
+    with ThreadPoolExecutor(1) as pool:
+        attempt = pool.submit(execute, runtime, job.id, 1)
+        eventually(lambda: line.refused > 4)  # pauses between them: 0.05 s, doubled each time
+        assert [running.key for running in runtime.board.running()] == [(job.id, 1)]
+        assert not attempt.done()
+        line.come_back()
+        with pytest.raises(LeaseLost):
+            attempt.result(15)
+    row = platform.row(job)
+    assert (row.state, row.attempt, row.crashes) == (JobState.QUEUED, 1, 0)
+    assert platform.types(job) == ["created", "started", "interrupted"]
+
+
+def test_a_claim_that_was_never_sent_is_given_up(
+    runtime: Runtime, line: Relay, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "CLAIM_WITHIN", 0.2)
+    job = platform.submit("test.echo", {"value": 1})
+    line.close()
+    with pytest.raises(DatabaseUnavailable):
+        execute(runtime, job.id, 1)
+    assert platform.types(job) == ["created"]
+
+
+def test_an_answer_that_comes_when_the_lease_may_be_gone_is_given_back(
+    settings: Settings, registry: Registry, platform: Platform
+) -> None:
+    own = settings.model_copy(update={"lease_seconds": 0.3})
+    runtime = Runtime(own, registry, uuid4(), ThreadBoard(), forked=False)
+    job = platform.submit("test.echo", {"value": 1})
+    with ThreadPoolExecutor(1) as pool:
+        with platform.engine.begin() as connection:
+            connection.execute(sa.text("SELECT FROM job WHERE id = :id FOR UPDATE"), {"id": job.id})
+            attempt = pool.submit(execute, runtime, job.id, 1)
+            eventually(lambda: _waits_longer_than(platform, "0.3 s"))
+        with pytest.raises(LeaseLost):
+            attempt.result(15)
+    assert platform.types(job) == ["created", "started", "interrupted"]
+    assert platform.attempts(job) == [(1, "interrupted", None)]
 
 
 @pytest.mark.parametrize(
@@ -94,3 +145,13 @@ def test_a_child_whose_answer_is_lost_is_made_once(
     with platform.engine.connect() as connection:
         found = connection.exec_driver_sql("SELECT id FROM job WHERE parent_id = %s", (job.id,))
         assert [row.id for row in found] == [UUID(ended.result)]
+
+
+def _waits_longer_than(platform: Platform, duration: str) -> bool:
+    """Whether a statement waits for a lock."""
+    waiting = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND clock_timestamp() - query_start > CAST(:duration AS interval)"
+    )
+    with platform.engine.connect() as connection:
+        return bool(connection.execute(waiting, {"duration": duration}).scalar_one())
