@@ -65,8 +65,8 @@ def connect_args(name: str) -> dict[str, object]:
 def is_unavailable(error: BaseException) -> bool:
     """Whether the database is away, so that the same call may succeed later.
 
-    SQLSTATE classes 08 (connection), 57P (operator intervention) and 53 (resources), or no answer
-    (PostgreSQL manual, appendix A).
+    SQLSTATE classes 08 (connection), 57P (operator intervention) and 53 (resources), a standby that
+    is not the primary yet (25006), or no answer (PostgreSQL manual, appendix A).
     """
     if isinstance(error, PoolTimeout | InterfaceError):
         return True
@@ -75,7 +75,7 @@ def is_unavailable(error: BaseException) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if state is None:
         return isinstance(error, OperationalError)
-    return str(state).startswith(("08", "57P", "53", "25P03"))
+    return str(state).startswith(("08", "57P", "53", "25P03", "25006"))
 
 
 def is_blocked(error: BaseException) -> bool:

@@ -9,9 +9,11 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs.database import STATEMENT_TIMEOUT, autocommit
 
@@ -19,16 +21,16 @@ from jobs.database import STATEMENT_TIMEOUT, autocommit
 class Lines:
     """At most `size` of them; each statement is a transaction of its own. Threads may share it."""
 
-    def __init__(self, engine: Engine, size: int) -> None:
-        self._engine = autocommit(engine)
+    def __init__(self, engine: Engine, size: int, within: timedelta = STATEMENT_TIMEOUT) -> None:
+        self._engine, self._within = autocommit(engine), within.total_seconds()
         self._idle = deque[Connection]()
         self._left = threading.Semaphore(size)
 
     @contextmanager
     def line(self) -> Iterator[Connection]:
-        """A line of the caller's own for a moment. TimeoutError when none becomes free."""
-        if not self._left.acquire(timeout=STATEMENT_TIMEOUT.total_seconds()):
-            raise TimeoutError
+        """A line of the caller's own for a moment. PoolTimeout when none becomes free."""
+        if not self._left.acquire(timeout=self._within):
+            raise PoolTimeout
         try:
             with self._kept() as connection:
                 yield connection

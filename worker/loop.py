@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -16,7 +17,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True).start()
+        threading.Thread(target=self._run, name="event loop", daemon=True).start()
 
     def run(self, coroutine: Coroutine[Any, Any, None], link: Link) -> None:
         """The coroutine has ended, or, a while after its hard limit, is left to itself.
@@ -32,6 +33,15 @@ class Loop:
             if self._responds(LAST_CALL):
                 link.detach()
                 return
+
+    def _run(self) -> None:
+        """A handler's task that wants its process to exit ends that handler, not the others' loop.
+
+        asyncio passes SystemExit and KeyboardInterrupt on, to whoever runs the loop.
+        """
+        while True:
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self._loop.run_forever()
 
     def _responds(self, within: float) -> bool:
         """Whether no handler holds the loop."""

@@ -99,6 +99,13 @@ def failed(claim: Claim, kind: Kind, error: Error, after: timedelta | None = Non
     return Ended(Outcome.RETRIED, error=error, delay=delay if after is None else after)
 
 
+def unstorable(ended: Ended, error: Exception) -> Ended:
+    """PostgreSQL has refused this end, and says why."""
+    said = str(getattr(error, "orig", None) or error)
+    message = _text(f"its outcome, {ended.outcome}, cannot be stored: {said}")
+    return Ended(Outcome.FAILED, error=Error(Cause.EXCEPTION, type(error).__qualname__, message))
+
+
 def described(error: BaseException) -> Error:
     """The exception with the handler's own frames."""
     lines = traceback.TracebackException(

@@ -14,12 +14,13 @@ from jobs import lifecycle, workers
 from jobs.attempts import Outcome, Usage
 from jobs.errors import LeaseLost
 from jobs.lifecycle import Claim, Moved
+from worker import outcomes
 from worker.execution import Execution
 from worker.outcomes import Ended
 from worker.runtime import Runtime
 
-# The fence bounds a report's patience: whoever may not write any more is told so at the first
-# answer, and a pool process is ended before that by its parent.
+# A result is kept until PostgreSQL has answered: whoever may not write any more is told so then.
+# An attempt that has done its work is not ended by the fence, but by the end of its worker alone.
 PATIENCE = math.inf
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in getrusage(2)'s ru_maxrss
 
@@ -27,24 +28,43 @@ _log = structlog.get_logger(__name__)
 
 
 def report(execution: Execution, ended: Ended) -> Ended:
-    """The attempt's end is stored, if it still held its job; else its outcome is LEASE_LOST."""
-    runtime, claim = execution.runtime, execution.claim
-    if ended.outcome is not Outcome.LEASE_LOST:
-        try:
-            _flush(execution)
-            runtime.move(_move(claim, ended, _usage(execution)), PATIENCE)
-        except LeaseLost:
-            if _is_reported(execution, ended):
-                return ended
-        else:
-            return ended
-    _log.warning("job lost by its attempt", job_id=str(claim.id), attempt=claim.attempt)
-    return Ended(Outcome.LEASE_LOST)
+    """The attempt's end is stored, if it still held its job; else its outcome is LEASE_LOST.
+
+    An end that PostgreSQL refuses to store is a failure for good: it would refuse it each time.
+    """
+    if ended.outcome is Outcome.LEASE_LOST:
+        return _lose(execution)
+    try:
+        _flush(execution)
+        return _send(execution, ended)
+    except LeaseLost:
+        return ended if _is_reported(execution, ended) else _lose(execution)
 
 
 def cpu_seconds(runtime: Runtime) -> float:
     """Of this process where it is an attempt's own, else of this thread."""
     return time.process_time() if runtime.forked else time.thread_time()
+
+
+def _send(execution: Execution, ended: Ended) -> Ended:
+    runtime, claim, usage = execution.runtime, execution.claim, _usage(execution)
+    try:
+        runtime.move(_move(claim, ended, usage), PATIENCE)
+    except SQLAlchemyError as error:
+        _log.exception("outcome cannot be stored", job_id=str(claim.id), attempt=claim.attempt)
+        ended = outcomes.unstorable(ended, error)
+        runtime.move(_move(claim, ended, usage), PATIENCE)
+    return ended
+
+
+def _lose(execution: Execution) -> Ended:
+    """The job went on without this attempt, which changes nothing any more but its own row."""
+    runtime, claim = execution.runtime, execution.claim
+    _log.warning("job lost by its attempt", job_id=str(claim.id), attempt=claim.attempt)
+    runtime.ask(
+        lambda c: workers.mark_lost(c, runtime.worker_id, claim.id, claim.attempt), PATIENCE
+    )
+    return Ended(Outcome.LEASE_LOST)
 
 
 def _flush(execution: Execution) -> None:

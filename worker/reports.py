@@ -88,13 +88,11 @@ class Reports:
 
     def _report(self, running: Running, verdict: Verdict) -> None:
         job_id, attempt = running.key
-        remains = self._ask(lambda c: workers.find_remains(c, self._worker_id, job_id, attempt))
-        if remains is None or verdict.stop is Stop.LOST:
-            return
-        move = partial(self._move(remains, running, verdict), job_id=job_id, attempt=attempt)
         try:
-            moved = self._ask(move)
+            moved = self._ask_to_end(running, verdict)
         except LeaseLost:
+            if verdict.stop is not None:  # it was there to be ended; one that died did not go on
+                self._ask(lambda c: workers.mark_lost(c, self._worker_id, job_id, attempt))
             return
         _log.warning(
             "attempt ended from outside",
@@ -105,9 +103,19 @@ class Reports:
         )
         self._hints.tell([moved])
 
+    def _ask_to_end(self, running: Running, verdict: Verdict) -> Moved:
+        job_id, attempt = running.key
+        remains = self._ask(lambda c: workers.find_remains(c, self._worker_id, job_id, attempt))
+        if remains is None:
+            raise LeaseLost(job_id, attempt)
+        move = self._move(remains, running, verdict)
+        return self._ask(partial(move, job_id=job_id, attempt=attempt))
+
     def _move(self, remains: Remains, running: Running, verdict: Verdict) -> Callable[..., Moved]:
         if verdict.stop is None:
             return partial(lifecycle.crash, detail=verdict.detail, cause=verdict.cause)
+        if verdict.stop is Stop.CANCELLED:
+            return partial(lifecycle.cancel_running, reason=verdict.detail)
         if verdict.stop is not Stop.TIMEOUT:
             return partial(lifecycle.interrupt, reason=verdict.detail)
         kind = self._registry.get(remains.kind)

@@ -1,15 +1,17 @@
 """Kinds whose handlers behave as few should."""
 
 import asyncio
+import builtins
 import contextlib
 import os
 import sys
 import time
+from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
 
-from lading import AsyncJobContext, JobContext, RetryPolicy, job
+from lading import AsyncJobContext, JobContext, Retry, RetryPolicy, job
 from tests.kinds_for_tests import Echo, Path_, Times, append
 
 QUICK = RetryPolicy(base=0.05, cap=0.2)
@@ -54,6 +56,41 @@ def not_json(context: JobContext, args: Echo) -> Any:
 @job("odd.exits", max_attempts=1)
 def exits(context: JobContext, args: Echo) -> None:
     sys.exit(3)
+
+
+class Raise(BaseModel):
+    name: str  #: of a builtin exception
+
+
+@job("odd.raises", max_attempts=1)
+def raises(context: JobContext, args: Raise) -> None:
+    raise getattr(builtins, args.name)("as asked")
+
+
+@job("odd.raises_io", queue="io", max_attempts=1)
+async def raises_io(context: AsyncJobContext, args: Raise) -> None:
+    raise getattr(builtins, args.name)("as asked")
+
+
+@job("odd.raises_beside_io", queue="io", max_attempts=1)
+async def raises_beside_io(context: AsyncJobContext, args: Raise) -> None:
+    """A task of the handler's own raises."""
+
+    async def beside() -> None:
+        raise getattr(builtins, args.name)("as asked")
+
+    await asyncio.create_task(beside())
+
+
+@job("odd.recurses", max_attempts=1)
+def recurses(context: JobContext, args: Echo) -> None:
+    recurses(context, args)
+
+
+@job("odd.much_later", max_attempts=5)
+def much_later(context: JobContext, args: Echo) -> None:
+    """Asks for a time that no timestamp of PostgreSQL's can hold."""
+    raise Retry(after=timedelta.max)
 
 
 @job("odd.vanishes", max_attempts=5)
