@@ -34,6 +34,7 @@ _ZERO = {"server_default": text("0")}
 _FALSE = {"server_default": text("false")}
 _EMPTY = {"server_default": text("'{}'")}
 _PROJECT = {"server_default": "default"}
+_THIS_XACT = {"server_default": text("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")}
 _NOBODY = {"server_default": text(f"'{UUID(int=0)}'")}
 _C_TEXT = Text(collation="C")  # sorts as its bytes do
 
@@ -156,6 +157,7 @@ class JobEvent(SQLModel, table=True):
     """One line of a job's history, which every stream replays: `seq` is 1, 2, 3 … without gaps."""
 
     __tablename__ = "job_event"
+    __table_args__ = (Index("job_event_by_xact", "xact_id"),)
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     seq: int = Field(primary_key=True)
@@ -163,6 +165,8 @@ class JobEvent(SQLModel, table=True):
     at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
     attempt: int
     data: dict[str, Any] = Field(sa_type=_JSON)
+    #: The transaction that wrote it: by it the feed of all jobs finds what is new (jobs/feed.py).
+    xact_id: int = Field(sa_type=BigInteger, sa_column_kwargs=_THIS_XACT)
 
 
 class JobAttempt(SQLModel, table=True):
@@ -312,6 +316,18 @@ class ApiKey(SQLModel, table=True):
     scopes: list[str] = Field(sa_type=ARRAY(Text))
     created_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
     last_used_at: datetime | None = Field(default=None, sa_type=_TIME)
+
+
+class WsTicket(SQLModel, table=True):
+    """What opens one WebSocket, once, within seconds; only its hash is kept."""
+
+    __tablename__ = "ws_ticket"
+    __table_args__ = (Index("ws_ticket_to_expire", "expires_at"),)
+
+    hash: bytes = Field(primary_key=True, sa_type=LargeBinary)  #: SHA-256 of 256 random bits
+    key_id: str = Field(foreign_key="api_key.id", ondelete="CASCADE")  #: the key that asked
+    scopes: list[str] = Field(sa_type=ARRAY(Text))  #: not more than the key's
+    expires_at: datetime = Field(sa_type=_TIME)
 
 
 class BrokerEpoch(SQLModel, table=True):
