@@ -1,0 +1,86 @@
+"""Lading from a Python program: `Client`, and `AsyncClient` with the same verbs.
+
+Every decision is made once, in generators of steps (lading/client/exchange.py); the two clients
+only perform the steps, each in its own way of waiting.
+"""
+
+from lading.client.awaited import AsyncClient
+from lading.client.blocking import Client
+from lading.client.errors import (
+    BadRequest,
+    Conflict,
+    DamagedFile,
+    Flaw,
+    Forbidden,
+    InvalidTransition,
+    JobDeleted,
+    JobFailed,
+    KeyReused,
+    LadingError,
+    NotConfigured,
+    NotFound,
+    ProblemError,
+    ServerError,
+    StillRunning,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnexpectedAnswer,
+    Unreachable,
+    ValidationFailed,
+)
+from lading.client.models import (
+    Attempt,
+    Error,
+    Event,
+    File,
+    Health,
+    Job,
+    Kind,
+    LogLine,
+    Progress,
+    Queue,
+    Worker,
+)
+from lading.client.submissions import JobOptions, NewJob
+
+__all__ = [
+    "AsyncClient",
+    "Attempt",
+    "BadRequest",
+    "Client",
+    "Conflict",
+    "DamagedFile",
+    "Error",
+    "Event",
+    "File",
+    "Flaw",
+    "Forbidden",
+    "Health",
+    "InvalidTransition",
+    "Job",
+    "JobDeleted",
+    "JobFailed",
+    "JobOptions",
+    "KeyReused",
+    "Kind",
+    "LadingError",
+    "LogLine",
+    "NewJob",
+    "NotConfigured",
+    "NotFound",
+    "ProblemError",
+    "Progress",
+    "Queue",
+    "ServerError",
+    "StillRunning",
+    "TooLarge",
+    "TooManyRequests",
+    "Unauthorized",
+    "Unavailable",
+    "UnexpectedAnswer",
+    "Unreachable",
+    "ValidationFailed",
+    "Worker",
+]

@@ -1,0 +1,175 @@
+"""What the server answers with, as the client hands it out.
+
+Fields that a newer server adds are kept. Times are aware, in UTC.
+"""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lading.client.errors import JobFailed
+
+State = Literal[
+    "waiting", "scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"
+]
+FINAL = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class _Answered(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Error(_Answered):
+    """Why an attempt failed."""
+
+    cause: str
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+class Progress(_Answered):
+    """How far the newest attempt is, in its own words."""
+
+    fraction: float
+    message: str | None = None
+
+
+class Job(_Answered):
+    """A job as it was when the server answered."""
+
+    id: UUID
+    kind: str
+    state: State
+    queue: str
+    priority: int
+    args: dict[str, Any] = Field(default_factory=dict)  #: empty in lists, unless asked for
+    result: Any = None  #: of a job that has succeeded; None in lists, unless asked for
+    error: Error | None = None
+    progress: Progress | None = None
+    attempt: int
+    failures: int
+    crashes: int
+    max_attempts: int
+    labels: dict[str, str]
+    version: int
+    seq: int  #: of the newest event
+    cancel_requested: bool
+    created_at: datetime
+    run_at: datetime | None = None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    parent_id: UUID | None = None
+    rerun_of: UUID | None = None
+    links: dict[str, str | None] = Field(default_factory=dict)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.state in FINAL
+
+    def check(self) -> Self:
+        """The job itself, which has succeeded; else JobFailed, with the reason."""
+        if self.state != "succeeded":
+            why = f": {self.error.type}: {self.error.message}" if self.error else ""
+            raise JobFailed(f"job {self.id} ({self.kind}) is {self.state}{why}")
+        return self
+
+
+class Event(_Answered):
+    """One line of a job's history."""
+
+    job_id: UUID
+    seq: int
+    type: str
+    at: datetime
+    attempt: int
+    data: dict[str, Any]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job had ended with it; a manual retry may have followed."""
+        return self.type in FINAL
+
+
+class Attempt(_Answered):
+    """One start of a job; what is not known while it runs is None."""
+
+    attempt: int
+    worker: UUID
+    started_at: datetime
+    finished_at: datetime | None = None
+    outcome: str | None = None
+    cause: str | None = None
+    error: Error | None = None
+    max_rss_bytes: int | None = None
+    cpu_seconds: float | None = None
+
+
+class LogLine(_Answered):
+    """A line that a handler wrote."""
+
+    seq: int
+    at: datetime
+    attempt: int
+    level: str
+    message: str
+    fields: dict[str, Any]
+
+
+class Kind(_Answered):
+    """A type of jobs, as the server knows it."""
+
+    name: str
+    description: str | None = None
+    queue: str
+    defaults: dict[str, Any]
+    args_schema: dict[str, Any]
+    result_schema: dict[str, Any] | None = None
+
+
+class Queue(_Answered):
+    """What waits in a queue, and who serves it."""
+
+    name: str
+    queued: int
+    running: int
+    scheduled: int
+    oldest_wait_seconds: float | None = None
+    paused: bool
+    workers: int
+
+
+class Worker(_Answered):
+    """One start of a worker process that is alive."""
+
+    id: UUID
+    host: str
+    pid: int
+    pool: str
+    queues: list[str]
+    slots: int
+    running: int
+    started_at: datetime
+    seen_at: datetime
+
+
+class File(_Answered):
+    """A stored file."""
+
+    id: UUID
+    name: str
+    size: int
+    sha256: str
+    media_type: str
+    job_id: UUID | None = None
+    created_at: datetime
+
+
+class Health(_Answered):
+    """Whether requests should be sent there."""
+
+    status: str  #: ready, degraded (the broker is away: jobs wait) or unavailable
