@@ -13,10 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from jobs.attempts import Outcome
+from jobs.ids import FIRST, LAST
 from jobs.states import FINAL, JobState, Move
 
-FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)  #: every job lies between them
 BORN = (JobState.WAITING, JobState.SCHEDULED, JobState.QUEUED)  #: states that `created` may tell
+
+
+MOST_JOBS = 5000  # that are looked at together
 
 
 class Damage(NamedTuple):
@@ -35,6 +38,17 @@ def find_damage(
     """
     rows = connection.execute(_DAMAGED, {"first": first, "last": last, "limit": limit})
     return [Damage._make(row) for row in rows]
+
+
+def find_reach(connection: Connection, after: UUID, events: int) -> UUID:
+    """The last of the jobs above `after` that have about so many events together; LAST: all have.
+
+    Reads some thousand rows at most. One job is always among them.
+    """
+    binds = {"after": after, "events": events, "most": MOST_JOBS}
+    reach = connection.execute(_REACH, binds).scalar_one()
+    assert isinstance(reach, UUID)
+    return reach
 
 
 def _words(values: Iterable[str]) -> str:
@@ -67,31 +81,34 @@ _FITTING = "\n".join(
 )
 #: Each check's name, and when it fails; `told` is what the events tell, `job` the row.
 CHECKS = {
-    "no job": "job.id IS NULL",
-    "no history": "told.job_id IS NULL",
-    "gap in history": "told.first <> 1 OR told.newest <> told.events",
-    "illegal move": "told.illegal > 0",
-    "wrong seq": "job.seq <> told.newest",
-    "wrong state": "CAST(job.state AS text) <> told.state",
-    "wrong attempt": "job.attempt <> told.starts OR told.misnumbered > 0",
+    "no_job": "job.id IS NULL",
+    "no_history": "told.job_id IS NULL",
+    "gap_in_history": "told.first <> 1 OR told.newest <> told.events",
+    "illegal_move": "told.illegal > 0",
+    "wrong_seq": "job.seq <> told.newest",
+    "wrong_state": "CAST(job.state AS text) <> told.state",
+    "wrong_attempt": "job.attempt <> told.starts OR told.misnumbered > 0",
     # A retry that somebody asks for zeroes the budgets. From `retrying` it looks like a release,
     # so that there are as many possible beginnings as there were releases since the last sure one.
-    "wrong budgets": """
+    "wrong_budgets": """
         NOT EXISTS (
             SELECT FROM unnest(told.failures_at, told.crashes_at) AS base (failures, crashes)
             WHERE base.failures >= told.failures_afresh AND base.crashes >= told.crashes_afresh
               AND job.failures = told.failures - base.failures
               AND job.crashes = told.crashes - base.crashes
         )""",
-    "wrong cancel request": "job.cancel_requested <> (told.requests > told.requests_afresh)",
-    "attempt not recorded": "told.unrecorded > 0",
-    "attempt never made": "coalesce(made.attempts, 0) > told.recorded",
-    "wrong steps": "coalesce(stored.steps, 0) <> told.steps",
+    "wrong_cancel_request": "job.cancel_requested <> (told.requests > told.requests_afresh)",
+    "attempt_not_recorded": "told.unrecorded > 0",
+    "attempt_never_made": "coalesce(made.attempts, 0) > told.recorded",
+    "wrong_steps": "coalesce(stored.steps, 0) <> told.steps",
 }
 _CHECKS = ",\n".join(f"CASE WHEN {broken} THEN '{name}' END" for name, broken in CHECKS.items())
 # Names of states, events and outcomes only; every value is bound.
 _DAMAGED = sa.text(f"""
-WITH line AS (
+WITH ended AS MATERIALIZED (
+    SELECT job_id, attempt, outcome FROM job_attempt WHERE job_id BETWEEN :first AND :last
+),
+line AS (
     SELECT job_id, seq, type, attempt,
            CASE type {_TARGET} WHEN 'created' THEN data ->> 'state' END AS target
     FROM job_event WHERE job_id BETWEEN :first AND :last
@@ -103,12 +120,12 @@ step AS (
     FROM line WINDOW history AS (PARTITION BY job_id ORDER BY seq)
 ),
 closed AS (
-    SELECT step.*, job_attempt.outcome,
+    SELECT step.*, ended.outcome,
            source = 'running' AND type IN ({_ENDS}) AS is_end,
            type = 'queued' AND source IN ({_words(FINAL)}) AS is_afresh
     FROM step
-    LEFT JOIN job_attempt ON job_attempt.job_id = step.job_id
-        AND job_attempt.attempt = step.attempt AND source = 'running' AND type IN ({_ENDS})
+    LEFT JOIN ended ON ended.job_id = step.job_id AND ended.attempt = step.attempt
+        AND source = 'running' AND type IN ({_ENDS})
 ),
 counted AS (
     SELECT *,
@@ -141,8 +158,7 @@ told AS (
     FROM counted GROUP BY job_id
 ),
 made AS (
-    SELECT job_id, count(*) AS attempts FROM job_attempt
-    WHERE job_id BETWEEN :first AND :last GROUP BY job_id
+    SELECT job_id, count(*) AS attempts FROM ended GROUP BY job_id
 ),
 stored AS (
     SELECT job_id, count(*) AS steps FROM job_step
@@ -161,4 +177,14 @@ judged AS (
     FULL JOIN stored ON stored.job_id = coalesce(job.id, told.job_id, made.job_id)
 )
 SELECT id, reasons FROM judged WHERE cardinality(reasons) > 0 ORDER BY id LIMIT :limit
+""")  # noqa: S608 - see above
+_REACH = sa.text(f"""
+WITH next AS (
+    SELECT id, sum(seq) OVER (ORDER BY id) - seq AS before
+    FROM (SELECT id, seq FROM job WHERE id > :after ORDER BY id LIMIT :most) AS job
+)
+SELECT CASE WHEN count(*) < :most AND count(*) = count(*) FILTER (WHERE before < :events)
+       THEN CAST('{LAST}' AS uuid)
+       ELSE CAST(max(CAST(id AS text) COLLATE "C") FILTER (WHERE before < :events) AS uuid) END
+FROM next
 """)  # noqa: S608 - see above

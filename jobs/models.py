@@ -232,7 +232,8 @@ class AccountCheck(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     position: UUID = Field(sa_column_kwargs=_NOBODY)  #: up to here this pass has seen all jobs
-    began_at: datetime | None = Field(default=None, sa_type=_TIME)  #: this pass, or the next one
+    checked_at: datetime | None = Field(default=None, sa_type=_TIME)  #: the newest look
+    began_at: datetime | None = Field(default=None, sa_type=_TIME)  #: this pass, or the series
     ended_at: datetime | None = Field(default=None, sa_type=_TIME)  #: the newest pass that saw all
 
 
@@ -247,7 +248,6 @@ class AccountFinding(SQLModel, table=True):
     found_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
 
 
-class Worker(SQLModel, table=True):
 class KnownKind(SQLModel, table=True):
     """A kind's defaults, for what accepts its jobs without Python: `lading_enqueue`."""
 
@@ -260,6 +260,7 @@ class KnownKind(SQLModel, table=True):
     secret_args: list[str] = Field(sa_type=ARRAY(Text))  #: not shown in reads; `*`: none is
 
 
+class Worker(SQLModel, table=True):
     """One start of a worker process; alive while `seen_at` is younger than a lease."""
 
     id: UUID = Field(primary_key=True)

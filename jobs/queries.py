@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col
 
 from jobs.errors import JobNotFound
+from jobs.ids import first_id
 from jobs.models import STATE, Job, JobAttempt
 from jobs.states import JobState
 from jobs.submissions import Submission
@@ -154,17 +155,11 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
         conditions.append(col(Job.id).in_(wanted.ids))
     if wanted.created_after is not None:
         conditions.append(col(Job.created_at) > wanted.created_after)
-        conditions.append(col(Job.id) >= _first_id(wanted.created_after - CLOCK_SLACK))
+        conditions.append(col(Job.id) >= first_id(wanted.created_after - CLOCK_SLACK))
     if wanted.created_before is not None:
         conditions.append(col(Job.created_at) < wanted.created_before)
-        conditions.append(col(Job.id) < _first_id(wanted.created_before + CLOCK_SLACK))
+        conditions.append(col(Job.id) < first_id(wanted.created_before + CLOCK_SLACK))
     return conditions
-
-
-def _first_id(at: datetime) -> UUID:
-    """The lowest UUIDv7 of that millisecond, so that the walk by id begins and ends near it."""
-    milliseconds = max(0, int(at.timestamp() * 1000))
-    return UUID(int=milliseconds << 80)
 
 
 _RUNNING = sa.select(

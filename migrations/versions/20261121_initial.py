@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.create_table('account_check',
     sa.Column('name', sa.String(), nullable=False),
     sa.Column('position', sa.Uuid(), server_default=sa.text("'00000000-0000-0000-0000-000000000000'"), nullable=False),
+    sa.Column('checked_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('began_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('name')

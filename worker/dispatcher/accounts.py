@@ -1,0 +1,73 @@
+"""Keeps the accounts: sees all day long that every accepted job is there, alive or truly ended.
+
+It takes at most a fiftieth of one core, of its own and PostgreSQL's together: a turn that took long
+is followed by a rest fifty times as long.
+"""
+
+import time
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Connection
+
+from jobs import accounts
+from jobs.accounts import Walk
+from worker.dispatcher.loop import Rest
+
+LOOKS_PER_LEASE = 6  # every 5 s with a lease of 30 s
+SHARE = 1 / 50  # of a core
+LONGEST_REST = 12  # times the usual one, a minute: however slow the database is today
+SLICE = 0.1  # seconds that a slice may take, before the next one is smaller
+SMALLEST = 500  # of its size: one of a thousandth of a second
+
+_log = structlog.get_logger(__name__)
+
+
+class Accounts:
+    """Each turn: what is overdue, the newest balance, and some slices of the walks."""
+
+    def __init__(self, lease: timedelta) -> None:
+        self._lease = lease
+        self._interval = (lease / LOOKS_PER_LEASE).total_seconds()
+        self._sizes = {walk.name: walk.most for walk in accounts.WALKS}
+        self._known: dict[str, int] = {}
+
+    def turn(self, connection: Connection) -> Rest:
+        began = time.monotonic()
+        with connection.begin():
+            accounts.check_overdue(connection, self._lease)
+        with connection.begin():
+            accounts.check_newest(connection)
+        for walk in accounts.WALKS:
+            self._go_on(connection, walk)
+        with connection.begin():
+            self._tell(accounts.read_standing(connection).unaccounted)
+        took = time.monotonic() - began
+        rest = min(max(self._interval, took / SHARE), LONGEST_REST * self._interval)
+        return Rest(rest, least=rest)
+
+    def end(self, connection: Connection) -> None:
+        pass
+
+    def _go_on(self, connection: Connection, walk: Walk) -> None:
+        """At least one slice, and more while its part of the turn lasts."""
+        end = time.monotonic() + self._interval * SHARE / len(accounts.WALKS)
+        while self._slice(connection, walk) and time.monotonic() < end:
+            pass
+
+    def _slice(self, connection: Connection, walk: Walk) -> bool:
+        size, began = self._sizes[walk.name], time.monotonic()
+        self._sizes[walk.name] = max(SMALLEST, size // 2)  # if it fails, it may have been too large
+        with connection.begin():
+            has_more = accounts.advance(connection, walk, size)
+        if time.monotonic() - began < SLICE:
+            self._sizes[walk.name] = min(walk.most, size * 2)
+        return has_more
+
+    def _tell(self, unaccounted: dict[str, int]) -> None:
+        """A line in the log when it has changed."""
+        found = {reason: jobs for reason, jobs in unaccounted.items() if jobs}
+        if found != self._known:
+            say = _log.error if found else _log.info
+            say("jobs unaccounted for", jobs=sum(found.values()), **found)
+            self._known = found
