@@ -9,7 +9,7 @@ import time
 from pydantic import BaseModel
 
 from chaos.effects import END, START, STEP, note
-from lading import AsyncJobContext, JobContext, RetryPolicy, job
+from lading import AsyncJobContext, JobContext, Retry, RetryPolicy, job
 
 QUICK = RetryPolicy(base=0.2, cap=1)
 
@@ -55,6 +55,16 @@ def steps(context: JobContext, args: Work) -> str:
         assert context.step(name, lambda name=name: one(name)) == name  # type: ignore[misc]
         context.progress(number / args.steps, name)
         context.log("info", "done", step=name)
+    note(END, context.job_id, context.attempt)
+    return args.token
+
+
+@job("chaos.flaky", retry=QUICK)
+def flaky(context: JobContext, args: Work) -> str:
+    """Fails on its first attempt, and wants the next one a second later."""
+    note(START, context.job_id, context.attempt)
+    if context.failures == 0:
+        raise Retry("not yet", after=1)
     note(END, context.job_id, context.attempt)
     return args.token
 

@@ -9,14 +9,14 @@ from itertools import groupby
 from chaos import recovery
 from chaos.client import Client
 from chaos.effects import Effect
-from chaos.followers import FINAL
 from chaos.platform import Layout, Platform
 from chaos.scenario import Scenario
 from chaos.stage import Measured, Stage
 from chaos.verdict import Verdict, judge
-from chaos.waiting import NotInTime, until
+from chaos.waiting import NotInTime
 
 REPLAY_WITHIN = 60.0  # seconds for the answer that a submission has never got
+_TOKENS = "SELECT args ->> 'token', array_agg(id::text) FROM job GROUP BY 1 HAVING count(*) > 1"
 STREAMS_END_WITHIN = 15.0  # seconds after the last job is final
 
 
@@ -93,13 +93,14 @@ def run(scenario: Scenario, platform: Platform, seed: int) -> Outcome:
     platform.heal()
     client = stage.client()
     _resolve(stage, client)
-    _await_final(stage, client, scenario.settle)
+    _await_final(stage, scenario.settle)
     stage.followers.close(STREAMS_END_WITHIN)
     effects = _effects_of(stage)
+    stage.flaws += _twins(stage)
     verdict = judge(stage.book.entries, effects, stage.faults, client)
     client.close()
     found = _outcome(scenario, stage, verdict, effects, (begun, loaded_until))
-    found.notes += _surprises(platform, begun)
+    found.notes += [*stage.notes, *_surprises(platform, begun)]
     return found
 
 
@@ -109,18 +110,18 @@ def _resolve(stage: Stage, client: Client) -> None:
         client.submit(entry, REPLAY_WITHIN)
 
 
-def _await_final(stage: Stage, client: Client, within: float) -> None:
-    waiting = {entry.id for entry in stage.book.accepted}
-
-    def all_are() -> bool:
-        final = {job["id"] for job in client.jobs([*waiting]) if job["state"] in FINAL}
-        waiting.difference_update(final)
-        return not waiting
-
+def _await_final(stage: Stage, within: float) -> None:
     try:
-        until(all_are, within=within, every=0.25)
+        stage.finish(stage.book.accepted, within=within)
     except NotInTime:
         return  # the verdict names them
+
+
+def _twins(stage: Stage) -> list[str]:
+    """Jobs in the database that came of one key."""
+    sent = {entry.order.key for entry in stage.book.entries}
+    rows = stage.platform.query(_TOKENS)
+    return [f"one key became several jobs: {ids}" for key, ids in rows if key in sent]
 
 
 def _effects_of(stage: Stage) -> Mapping[str, Sequence[Effect]]:

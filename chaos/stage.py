@@ -15,7 +15,7 @@ from chaos.book import Book, Entry, Order
 from chaos.client import Client
 from chaos.effects import Effect
 from chaos.faults import Fault, Faults
-from chaos.followers import Followers
+from chaos.followers import FINAL, Followers
 from chaos.keeper import Keeper
 from chaos.load import Load
 from chaos.platform import Platform
@@ -51,6 +51,7 @@ class Stage:
     faults: Faults = field(init=False)
     measured: list[Measured] = field(default_factory=list)
     flaws: list[str] = field(default_factory=list)  #: what a check of the scenario's own found
+    notes: list[str] = field(default_factory=list)  #: worth telling
     loads: list[Load] = field(default_factory=list)
     followers: Followers = field(init=False)
 
@@ -129,6 +130,36 @@ class Stage:
         found = until(lambda: self.started(entry, attempt), within=within, every=0.02)
         assert found is not None
         return found
+
+    def finish(self, entries: Sequence[Entry], *, within: float = 90.0) -> None:
+        """These jobs are final; NotInTime if they are not."""
+        waiting = {entry.id for entry in entries}
+        client = self.client()
+
+        def all_are() -> bool:
+            found = client.jobs([*waiting])
+            waiting.difference_update(job["id"] for job in found if job["state"] in FINAL)
+            return not waiting
+
+        try:
+            until(all_are, within=within, every=0.25)
+        finally:
+            client.close()
+
+    def slowest_answer(self) -> float:
+        """Seconds that a client has waited for its 202, tries and pauses included, at most."""
+        return max(
+            (e.answered_at - e.sent_at for e in self.book.entries if e.answered_at), default=0
+        )
+
+    def slowest_start(self) -> float:
+        """Seconds from a 202 to the handler's start, at most, of the jobs that have started."""
+        starts = ((entry, self.started(entry)) for entry in self.book.accepted)
+        return max((s.at - (e.answered_at or s.at) for e, s in starts if s), default=0)
+
+    def tell(self, note: str) -> None:
+        """The note stands with the figures."""
+        self.notes.append(note)
 
     def kill(self, keeper: Keeper) -> Fault:
         """A process and all its children die (SIGKILL); its keeper starts it again."""

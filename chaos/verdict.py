@@ -86,7 +86,7 @@ def judge(
             verdict.lost.append(_unfinished(jobs[entry.id]))
         else:
             story = _tell(entry, jobs[entry.id], effects.get(entry.id, ()), faults, client)
-            _weigh(story, verdict)
+            weigh(story, verdict)
     return verdict
 
 
@@ -103,7 +103,8 @@ def _tell(
     return Story(entry, job, attempts, events, effects, faults)
 
 
-def _weigh(story: Story, verdict: Verdict) -> None:
+def weigh(story: Story, verdict: Verdict) -> None:
+    """The verdict counts this job as well."""
     flaws = [
         *_against_the_order(story),
         *_against_the_effects(story),
