@@ -1,10 +1,10 @@
 """Hints: what has just been committed, told over Redis to whoever listens. They may be lost.
 
 Streams and the dispatcher are right without them, only slower. One background sender per process;
-nobody who commits ever waits for Redis. Two channels: EVENTS carries each event, as JSON
+nobody who commits ever waits for Redis. Three channels: EVENTS carries each event, as JSON
 `{"job_id", "project_id", "seq", "type", "at", "attempt", "data"?}`; `data` is left out where it is
 large or a log's, then the reader takes it from PostgreSQL. WAKE carries the name of a queue that
-has something new.
+has something new, CANCEL the running attempt that somebody asks to end, as `<job id>:<attempt>`.
 """
 
 import json
@@ -20,6 +20,7 @@ import redis
 
 EVENTS = "lading:events"
 WAKE = "lading:wake"
+CANCEL = "lading:cancel"
 MAX_DATA_BYTES = 4096  # of an event's data in a hint; more would make a broadcast of it
 MAX_WAITING = 10_000  # hints; beyond, the oldest go: their readers look into PostgreSQL anyway
 TIMEOUT = 1.0  # seconds that the sender gives Redis
@@ -50,6 +51,7 @@ class Told(Protocol):
 
 
 STARTABLE = frozenset({"queued", "crashed", "interrupted"})  # events after which a bell is due
+ASKED_TO_END = "cancel_requested"  # the event that a running attempt's worker waits for
 
 
 class Hints:
@@ -70,6 +72,8 @@ class Hints:
             self._waiting.append((EVENTS, encode(event)))
             if event.type in STARTABLE:
                 self._waiting.append((WAKE, event.queue.encode()))
+            elif event.type == ASKED_TO_END:
+                self._waiting.append((CANCEL, f"{event.id}:{event.attempt}".encode()))
         self._something.set()
 
     def wake(self, queues: Iterable[str]) -> None:

@@ -45,6 +45,12 @@ class Settings(BaseSettings):
         ge=0,
         description="How long a worker that is told to stop lets its attempts run on",
     )
+    cancel_grace_seconds: float = Field(
+        default=10,
+        ge=0,
+        description="How long an attempt that does not heed a cancel request goes on in a pool"
+        " process, before that is killed",
+    )
     max_file_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Of one upload")
     flower_url: str | None = Field(
         default=None, description="Where people reach Flower; jobs link to their attempts there"

@@ -2,7 +2,8 @@
 
 A pool process writes its own place in memory that it shares with its parent, so the parent knows
 the truth about a child even when Celery's event loop hangs on a dead broker, and after the child's
-death. An attempt stands there from before its claim until after its report.
+death. An attempt stands there from before its claim until after its report. In a second column the
+parent says to each attempt what has become known of it, so that children need not ask PostgreSQL.
 """
 
 import math
@@ -23,9 +24,10 @@ from uuid import UUID
 from billiard.process import current_process
 
 PLACES = 1024  # pool processes; a worker with more than a few dozen is a mistake
-PLACE_BYTES = 64
-_RECORD = struct.Struct("<i16sidd??")  # Running, as it lies in a place, before its checksum
-_CHECKSUM = struct.Struct("<I")
+RECORD_BYTES = 64  # of either column
+_RUNNING = struct.Struct("<i16sidd??")  # Running, as it lies in a place
+_SAID = struct.Struct("<16si?")  # an attempt and what is said to it
+_CHECKSUM = struct.Struct("<I")  # follows them
 _TRIES = 10  # readings of a place that is being written; one takes less than a microsecond
 VARIABLE = "LADING_WORKER_BOARD"  # the board's file, for children that are not made by fork
 
@@ -56,6 +58,12 @@ class Running(NamedTuple):
         return self.pid == other.pid and self.key == other.key
 
 
+class Said(NamedTuple):
+    """What the parent says to one attempt."""
+
+    is_cancelled: bool = False  #: somebody has asked for its end
+
+
 class Board(ABC):
     """Each thread or process that makes attempts has one place on it, and makes one at a time."""
 
@@ -84,6 +92,14 @@ class Board(ABC):
     def running(self) -> list[Running]:
         """All that stands there now."""
 
+    @abstractmethod
+    def say(self, running: Running, said: Said) -> None:
+        """Whoever makes the attempt hears it; nobody else does. For the parent, of one thread."""
+
+    @abstractmethod
+    def heard(self, job_id: UUID, attempt: int) -> Said:
+        """What has been said to the caller's attempt."""
+
     def shows(self, running: Running) -> bool:
         """Whether that attempt still stands there for that process."""
         return any(other.is_same(running) for other in self.running())
@@ -102,15 +118,24 @@ class ThreadBoard(Board):
 
     def __init__(self) -> None:
         self._places: dict[int, Running] = {}
+        self._said: dict[tuple[UUID, int], Said] = {}
 
     def write(self, running: Running | None) -> None:
-        if running is None:
-            self._places.pop(threading.get_ident(), None)
-        else:
+        if running is not None:
             self._places[threading.get_ident()] = running
+        elif (gone := self._places.pop(threading.get_ident(), None)) is not None:
+            self._said.pop(gone.key, None)
 
     def running(self) -> list[Running]:
         return list(self._places.copy().values())
+
+    def say(self, running: Running, said: Said) -> None:
+        self._said[running.key] = said
+        if not self.shows(running):  # it has just gone, and may have missed it
+            self._said.pop(running.key, None)
+
+    def heard(self, job_id: UUID, attempt: int) -> Said:
+        return self._said.get((job_id, attempt), _NOTHING)
 
     def close(self) -> None:
         self._places.clear()
@@ -119,13 +144,14 @@ class ThreadBoard(Board):
 class SharedBoard(Board):
     """For pools of processes: a file in memory, with a place for each index in the pool.
 
-    Only a child writes its place, and its successor after it: a dead child's last words stay.
+    Only a child writes its place, and its successor after it: a dead child's last words stay. Only
+    the parent writes what is said to it. Nobody locks: a checksum tells what is half written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), PLACES * PLACE_BYTES)
+            self._memory = mmap.mmap(file.fileno(), _BYTES)
 
     @classmethod
     def create(cls, *, is_forked: bool) -> "SharedBoard":
@@ -133,7 +159,7 @@ class SharedBoard(Board):
         memory = Path("/dev/shm")  # noqa: S108 - a folder of Linux; the file's name is a random one
         folder = memory if os.access(memory, os.W_OK) else None
         handle, path = tempfile.mkstemp(prefix="lading-worker-", dir=folder)
-        os.truncate(handle, PLACES * PLACE_BYTES)
+        os.truncate(handle, _BYTES)
         os.close(handle)
         os.environ[VARIABLE] = path
         board = cls(Path(path))
@@ -147,16 +173,27 @@ class SharedBoard(Board):
         return cls(Path(os.environ[VARIABLE]))
 
     def write(self, running: Running | None) -> None:
-        start = self._index() * PLACE_BYTES
-        self._memory[start : start + PLACE_BYTES] = _EMPTY if running is None else _pack(running)
+        body = b"" if running is None else _pack(running)
+        self._write(self._index() * RECORD_BYTES, body)
 
     def running(self) -> list[Running]:
-        taken = self._memory[::PLACE_BYTES]
-        found = (self._read(index * PLACE_BYTES) for index, mark in enumerate(taken) if mark)
-        return [running for running in found if running is not None]
+        return [running for _, running in self._taken()]
+
+    def say(self, running: Running, said: Said) -> None:
+        for index, other in self._taken():
+            if other.is_same(running):
+                body = _SAID.pack(running.job_id.bytes, running.attempt, *said)
+                self._write(_SAID_FROM + index * RECORD_BYTES, body)
+
+    def heard(self, job_id: UUID, attempt: int) -> Said:
+        found = self._read(_SAID_FROM + self._index() * RECORD_BYTES, _SAID)
+        if found is None or found[:2] != (job_id.bytes, attempt):
+            return _NOTHING
+        return Said(*found[2:])
 
     def names(self, job_id: UUID, attempt: int) -> bool:
-        return self._memory.find(job_id.bytes) >= 0 and super().names(job_id, attempt)
+        stands = self._memory.find(job_id.bytes, 0, _SAID_FROM) >= 0
+        return stands and super().names(job_id, attempt)
 
     def close(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -166,21 +203,32 @@ class SharedBoard(Board):
         process: Any = current_process()
         return int(process.index)
 
-    def _read(self, start: int) -> Running | None:
+    def _taken(self) -> Iterator[tuple[int, Running]]:
+        for index, mark in enumerate(self._memory[:_SAID_FROM:RECORD_BYTES]):
+            found = self._read(index * RECORD_BYTES, _RUNNING) if mark else None
+            if found is not None:
+                pid, job_id, *rest = found
+                yield index, Running(pid, UUID(bytes=job_id), *rest)
+
+    def _write(self, start: int, body: bytes) -> None:
+        record = b"\1" + body + _CHECKSUM.pack(zlib.crc32(body)) if body else b""
+        self._memory[start : start + RECORD_BYTES] = record.ljust(RECORD_BYTES, b"\0")
+
+    def _read(self, start: int, shape: struct.Struct) -> tuple[Any, ...] | None:
         for _ in range(_TRIES):
             if not self._memory[start]:
                 return None
-            record = self._memory[start + 1 : start + PLACE_BYTES]
-            body = record[: _RECORD.size]
-            if _CHECKSUM.unpack_from(record, _RECORD.size)[0] == zlib.crc32(body):
-                pid, job_id, *rest = _RECORD.unpack(body)
-                return Running(pid, UUID(bytes=job_id), *rest)
+            record = self._memory[start + 1 : start + RECORD_BYTES]
+            body = record[: shape.size]
+            if _CHECKSUM.unpack_from(record, shape.size)[0] == zlib.crc32(body):
+                return shape.unpack(body)
         return None
 
 
-_EMPTY = bytes(PLACE_BYTES)
+_NOTHING = Said()
+_SAID_FROM = PLACES * RECORD_BYTES
+_BYTES = 2 * _SAID_FROM
 
 
 def _pack(running: Running) -> bytes:
-    body = _RECORD.pack(running.pid, running.job_id.bytes, *running[2:])
-    return (b"\1" + body + _CHECKSUM.pack(zlib.crc32(body))).ljust(PLACE_BYTES, b"\0")
+    return _RUNNING.pack(running.pid, running.job_id.bytes, *running[2:])

@@ -2,10 +2,15 @@
 
 import os
 import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from billiard.common import human_status
 
+HALTS_WITHIN = 0.1  # seconds; else it waits for a disk, and does nothing either
 REAPED = ""  # it is gone, and somebody else knows how
 _LOST = re.compile(r"prematurely: (.*?)(?: Job: \d+)?\.?$")  # billiard's WorkerLostError
 TERMINATED = frozenset({human_status(-15), human_status(15)})  # as the pool's handler exits, too
@@ -23,6 +28,31 @@ def look(pid: int) -> str | None:
         return None
     exited = result.si_code == os.CLD_EXITED
     return str(human_status(result.si_status if exited else -result.si_status))
+
+
+@contextmanager
+def halted(pid: int) -> Iterator[None]:
+    """Inside, the child does nothing, unless it hangs in the kernel; then it goes on, if it lives.
+
+    ProcessLookupError when it is gone.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        _await_halt(pid)
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _await_halt(pid: int) -> None:
+    if not hasattr(os, "waitid"):
+        return
+    end = time.monotonic() + HALTS_WITHIN
+    options = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+    with suppress(ChildProcessError):  # somebody has reaped it
+        while os.waitid(os.P_PID, pid, options) is None and time.monotonic() < end:
+            time.sleep(0.0001)
 
 
 def reaped(pool: Any, pid: int) -> str | None:

@@ -23,6 +23,7 @@ from worker.board import Running
 from worker.engines import make_engine
 from worker.watch import LOST, Watch
 
+BREATH = 0.02  # seconds that a hurried beat waits for more news, which then takes it as well
 FIRST_PAUSE = 1.0  # seconds between two tries to sign on
 FAREWELL_WITHIN = 1.0  # seconds for the last statement
 
@@ -41,6 +42,7 @@ class Heart:
         self._engine: Engine = autocommit(make_engine(settings, name="heartbeat", size=1))
         self._missing: set[tuple[UUID, int]] = set()
         self._closing = threading.Event()
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def begin(self, check: Callable[[], object]) -> None:
@@ -53,17 +55,26 @@ class Heart:
             self._closing.wait(FIRST_PAUSE)
         self._thread.start()
 
+    def hurry(self) -> None:
+        """The next beat is now: there may be news of what runs here."""
+        self._hurry.set()
+
     def end(self) -> None:
         """The worker has signed off, if PostgreSQL answers within a second."""
         self._closing.set()
+        self._hurry.set()
         farewell = threading.Thread(target=self._sign_off, name="farewell", daemon=True)
         farewell.start()
         farewell.join(FAREWELL_WITHIN)
 
     def _run(self) -> None:
         next_at = time.monotonic() + self._every
-        while not self._closing.wait(max(next_at - time.monotonic(), 0)):
-            next_at = max(next_at, time.monotonic() - self._every) + self._every
+        while not self._closing.is_set():
+            if not self._hurry.wait(max(next_at - time.monotonic(), 0)):
+                next_at = max(next_at, time.monotonic() - self._every) + self._every
+            elif self._closing.wait(BREATH):
+                return
+            self._hurry.clear()
             self._beats()
 
     def _beats(self) -> bool:
@@ -84,6 +95,15 @@ class Heart:
         self._judge(standing, held)
         return True
 
+    def _introduces(self) -> bool:
+        try:
+            with self._engine.connect() as connection:
+                register_kinds(connection, self._registry)
+        except SQLAlchemyError as error:
+            _log.warning("kinds not registered", error=str(error))
+            return False
+        return True
+
     def _judge(self, standing: dict[tuple[UUID, int], Running], held: list[Held]) -> None:
         """Ends what the job has gone on without. What is just ending is missing for one beat only.
 
@@ -96,21 +116,15 @@ class Heart:
             for each in held
             if not each.is_running
             and each.outcome is None
-    def _introduces(self) -> bool:
-        try:
-            with self._engine.connect() as connection:
-                register_kinds(connection, self._registry)
-        except SQLAlchemyError as error:
-            _log.warning("kinds not registered", error=str(error))
-            return False
-        return True
-
             and standing[each.job_id, each.attempt].is_claimed
         }
         for key in missing:
             if key in self._missing or (key in lost and standing[key].is_handling):
                 self._watch.end(standing[key], LOST)
         self._missing = missing
+        for each in held:
+            if each.is_running and each.cancel_requested:
+                self._watch.cancel(standing[each.job_id, each.attempt])
 
     def _sign_off(self) -> None:
         try:

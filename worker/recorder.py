@@ -1,4 +1,4 @@
-"""The recorder: one thread per process sends progress and logs, and hears of cancel requests.
+"""The recorder: one thread per process sends progress and logs, and hears what the parent says.
 
 Handlers only leave notes; nothing they say makes them wait for PostgreSQL. What is left at the end
 is sent by `flush`, before the report.
@@ -12,17 +12,17 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import lifecycle, workers
+from jobs import lifecycle
 from jobs.database import translated
 from jobs.errors import DatabaseUnavailable, LeaseLost
 from jobs.hints import Hints
 from jobs.logs import drop_lines
+from worker.board import Board
 from worker.lines import Lines
 from worker.link import Stop
 from worker.notes import Notes
 
 FLUSH_EVERY = 0.1  # seconds
-LOOK_EVERY = 1.0  # seconds between two looks at cancel requests; the first when as old as that
 IDLE_TICKS = 50  # without an attempt, then the thread sleeps until one begins
 
 _log = structlog.get_logger(__name__)
@@ -31,8 +31,8 @@ _log = structlog.get_logger(__name__)
 class Recorder:
     """For the attempts of one process; made after its fork."""
 
-    def __init__(self, lines: Lines, hints: Hints) -> None:
-        self._lines, self._hints = lines, hints
+    def __init__(self, lines: Lines, hints: Hints, board: Board) -> None:
+        self._lines, self._hints, self._board = lines, hints, board
         self._open: dict[tuple[UUID, int], Notes] = {}
         self._begun = 0
         self._awake = threading.Event()
@@ -58,16 +58,14 @@ class Recorder:
             self._send(connection, notes)
 
     def _run(self) -> None:
-        begun, ticks, look_at = 0, 0, 0.0
+        begun, ticks = 0, 0
         while True:
             ticks = 0 if self._open or begun != self._begun else ticks + 1
             begun = self._begun
             if ticks > IDLE_TICKS:
                 self._sleep(begun)
+            self._listen()
             self._tick()
-            if time.monotonic() >= look_at:
-                self._look()
-                look_at = time.monotonic() + LOOK_EVERY
             time.sleep(FLUSH_EVERY)
 
     def _sleep(self, begun: int) -> None:
@@ -129,25 +127,10 @@ class Recorder:
         self._hints.tell([moved])
         notes.dropped -= count
 
-    def _look(self) -> None:
-        old = {
-            key: notes
-            for key, notes in self._open.copy().items()
-            if notes.link.age >= LOOK_EVERY and notes.link.reason is None
-        }
-        if not old:
-            return
-        try:
-            with translated(), self._lines.line() as connection:
-                held = workers.look(connection, list(old))
-        except (DatabaseUnavailable, SQLAlchemyError) as error:
-            _log.warning("cannot ask for cancel requests", error=str(error))
-            return
-        for each in held:
-            if each.is_running and each.cancel_requested:
-                old[each.job_id, each.attempt].link.stop(Stop.CANCELLED)
-            elif not each.is_running:
-                self._lose(old[each.job_id, each.attempt])
+    def _listen(self) -> None:
+        for key, notes in self._open.copy().items():
+            if notes.link.reason is None and self._board.heard(*key).is_cancelled:
+                notes.link.stop(Stop.CANCELLED)
 
     def _lose(self, notes: Notes) -> None:
         notes.link.stop(Stop.LOST)

@@ -49,7 +49,7 @@ class Runtime:
         self.hints = Hints(settings.broker_url.get_secret_value())
         self.files = FileStore(settings.files_dir)
         self._lines = Lines(self.engine, size - TRANSACTIONS)
-        self.recorder = Recorder(self._lines, self.hints)
+        self.recorder = Recorder(self._lines, self.hints, board)
         self.links: dict[tuple[UUID, int], Link] = {}  #: of the attempts that run here
         self._lock = threading.Lock()
 

@@ -4,12 +4,14 @@ It stands on the board alone, not on Celery's event loop, which hangs while the 
 time limits, deaths, the self-fence and the end of a deploy's patience hold meanwhile as well.
 """
 
+import math
 import os
 import signal
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +22,7 @@ from celery.worker import state
 from jobs.attempts import Cause
 from jobs.settings import Settings
 from worker import exits
-from worker.board import Board, Running
+from worker.board import Board, Running, Said
 from worker.link import Link, Stop
 from worker.loop import LAST_CALL
 from worker.memory import MemoryEvents
@@ -32,6 +34,7 @@ LEAVE_AFTER = 1.5  # seconds from the end of patience to the end of the process,
 OVERRUN = Verdict(Stop.TIMEOUT, "it ran into its time limit")
 STOPPED = Verdict(Stop.INTERRUPTED, "the worker stopped")
 FENCED = Verdict(Stop.INTERRUPTED, "the worker could not reach the database")
+CANCELLED = Verdict(Stop.CANCELLED, "it did not heed the cancel request")
 LOST = Verdict(Stop.LOST, Stop.LOST.value)
 TERMINATED = Verdict(Stop.INTERRUPTED, "its process was told to stop")
 
@@ -46,6 +49,8 @@ class Watch(ABC):
         self.renewed_at = time.monotonic()  #: when a beat that succeeded was begun
         self._fence = settings.self_fence.total_seconds()
         self._patience = settings.soft_shutdown_seconds
+        self._grace = settings.cancel_grace_seconds
+        self._cancelled: dict[tuple[UUID, int], float] = {}  #: when that was heard of
         self._stop_by: float | None = None
         self._closing = threading.Event()
         self._farewell: Callable[[], object] = lambda: None
@@ -72,6 +77,10 @@ class Watch(ABC):
             self._thread.join()
         self._settle()
 
+    def cancel(self, running: Running) -> None:
+        """The attempt hears that it is to end, and is made to after a grace. Any thread may ask."""
+        self._cancelled.setdefault(running.key, time.monotonic())
+
     @abstractmethod
     def end(self, running: Running, verdict: Verdict) -> None:
         """The attempt is made to end, and reported in the sense of the verdict."""
@@ -90,18 +99,36 @@ class Watch(ABC):
         while not self._closing.wait(LOOK_EVERY):
             now = time.monotonic()
             standing = self.board.running()
+            self._pass_on(standing)
             for running in standing:
-                if now > running.since + running.limit:
-                    self.end(running, OVERRUN)
-                elif running.is_reporting:  # by whoever holds the job: its attempt is the guard
-                    continue
-                elif self._stop_by is not None and now > self._stop_by:
-                    self.end(running, STOPPED)
-                elif running.is_claimed and now > max(self.renewed_at, running.since) + self._fence:
-                    self.end(running, FENCED)
+                if (verdict := self._judge(running, now)) is not None:
+                    self.end(running, verdict)
             self._look(standing, now)
             if self._stop_by is not None and now > self._stop_by + LEAVE_AFTER:
                 self._leave(state.should_stop or 0)
+
+    def _pass_on(self, standing: list[Running]) -> None:
+        """Who is to end is told so; what has ended is forgotten."""
+        keys = {running.key for running in standing}
+        for key in self._cancelled.keys() - keys:
+            del self._cancelled[key]
+        for running in standing:
+            if running.key in self._cancelled:
+                self.board.say(running, Said(is_cancelled=True))
+
+    def _judge(self, running: Running, now: float) -> Verdict | None:
+        """Why the attempt must not run on, if so."""
+        if now > running.since + running.limit:
+            return OVERRUN
+        if running.is_reporting:  # by whoever holds the job: its attempt is the guard
+            return None
+        if self._stop_by is not None and now > self._stop_by:
+            return STOPPED
+        if running.is_claimed and now > max(self.renewed_at, running.since) + self._fence:
+            return FENCED
+        if now > self._cancelled.get(running.key, math.inf) + self._grace:
+            return CANCELLED
+        return None
 
     def _leave(self, code: int) -> None:
         """The process ends now: Celery would wait for what will not come."""
@@ -127,13 +154,17 @@ class ProcessWatch(Watch):
 
     def end(self, running: Running, verdict: Verdict) -> None:
         key = (running.pid, *running.key)
-        if key in self._verdicts or key in self._buried or not self.board.shows(running):
+        if key in self._verdicts or key in self._buried:
             return
         if exits.look(running.pid) is not None:  # its number may be somebody else's by now
             return
-        self._verdicts[key] = verdict
-        _log.info("killing a pool process", pid=running.pid, detail=verdict.detail)
-        os.kill(running.pid, signal.SIGKILL)
+        # Halted, so that it does not go on to another attempt between the look and the kill.
+        with suppress(ProcessLookupError), exits.halted(running.pid):
+            if running not in self.board.running():
+                return
+            self._verdicts[key] = verdict
+            _log.info("killing a pool process", pid=running.pid, detail=verdict.detail)
+            os.kill(running.pid, signal.SIGKILL)
 
     def heard(self, pid: int, words: str) -> None:
         self._words[pid] = exits.said(words)

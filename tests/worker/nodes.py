@@ -162,6 +162,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "LADING_KINDS": ",".join(settings.kinds),
         "LADING_FILES_DIR": str(settings.files_dir),
         "LADING_LEASE_SECONDS": str(settings.lease_seconds),
+        "LADING_CANCEL_GRACE_SECONDS": str(settings.cancel_grace_seconds),
         "LADING_SOFT_SHUTDOWN_SECONDS": str(settings.soft_shutdown_seconds),
     }
 

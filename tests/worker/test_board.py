@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import billiard.process
 import pytest
 
-from worker.board import Board, Running, SharedBoard, ThreadBoard
+from worker.board import Board, Running, Said, SharedBoard, ThreadBoard
 
 JOB = uuid4()
 
@@ -56,6 +56,28 @@ def test_an_attempt_whose_process_ends_stays_for_its_parent(board: Board) -> Non
     assert [running.key for running in board.running()] == [(JOB, 1)]
 
 
+def test_what_is_said_is_heard_by_that_attempt_alone(board: Board) -> None:
+    with board.place(JOB, 3) as running:
+        assert board.heard(JOB, 3) == Said()
+        board.say(running, Said(is_cancelled=True))
+        assert board.heard(JOB, 3).is_cancelled
+        assert board.running() == [running]
+        assert not board.heard(JOB, 4).is_cancelled
+        assert not board.heard(uuid4(), 3).is_cancelled
+    with board.place(JOB, 4):
+        assert not board.heard(JOB, 4).is_cancelled
+
+
+def test_what_is_said_too_late_is_heard_by_nobody(board: Board) -> None:
+    with board.place(JOB, 3) as gone:
+        pass
+    with board.place(JOB, 4) as running:
+        board.say(gone, Said(is_cancelled=True))
+        board.say(running._replace(pid=1), Said(is_cancelled=True))
+        assert not board.heard(JOB, 4).is_cancelled
+    assert not board.heard(JOB, 3).is_cancelled
+
+
 def test_children_find_the_board_by_the_environment(shared: SharedBoard) -> None:
     with shared.place(JOB, 1) as running:
         assert SharedBoard.inherited().running() == [running]
@@ -63,7 +85,7 @@ def test_children_find_the_board_by_the_environment(shared: SharedBoard) -> None
 
 def test_nothing_is_left_of_a_closed_board(shared: SharedBoard) -> None:
     path = Path(os.environ["LADING_WORKER_BOARD"])
-    assert path.stat().st_size == 1024 * 64
+    assert path.stat().st_size == 2 * 1024 * 64
     shared.close()
     assert not path.exists()
 
