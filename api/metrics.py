@@ -3,17 +3,20 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 
 from api.database import Database
+from jobs.accounts import Standing, read_standing
 from jobs.errors import DatabaseUnavailable
-from jobs.queues import count_unfinished
+from jobs.queues import Unfinished, count_unfinished
 from jobs.states import FINAL, JobState
 from jobs.views import JobView
 
 FRESH = 10.0  # seconds; a scrape in between gets the same gauges, and costs no query
+TRANSPORTS = ("sse", "ws")
 _UNFINISHED = [state for state in JobState if state not in FINAL]
 
 _log = structlog.get_logger(__name__)
@@ -44,12 +47,32 @@ class Metrics:
             ["queue"],
             registry=self.registry,
         )
+        self._unaccounted = Gauge(
+            "lading_jobs_unaccounted",
+            "Accepted jobs that are missing, overdue, or not what their history says: 0",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._checked = Gauge(
+            "lading_accounts_age_seconds",
+            "How long ago a check of the accounts has last seen everything that it looks at",
+            ["check"],
+            registry=self.registry,
+        )
+        self._streams = Gauge(
+            "lading_open_streams",
+            "Readers that follow a job",
+            ["transport"],
+            registry=self.registry,
+        )
         self._database_up = Gauge(
             "lading_database_up",
             "Whether the database answered when it was last asked",
             registry=self.registry,
         )
         ProcessCollector(registry=self.registry)
+        for transport in TRANSPORTS:
+            self._streams.labels(transport)
         self._read_at = -FRESH
         self._reading = asyncio.Lock()
 
@@ -57,6 +80,10 @@ class Metrics:
         """These jobs were accepted."""
         for job in jobs:
             self._submitted.labels(job.kind, job.queue).inc()
+
+    def streaming(self, transport: str) -> AbstractContextManager[object]:
+        """Inside, one more reader follows a job, by `ws` or `sse`."""
+        return self._streams.labels(transport).track_inprogress()
 
     async def exposition(self) -> bytes:
         """The text format. Never fails for want of the database: its gauges are missing then."""
@@ -67,15 +94,20 @@ class Metrics:
         return generate_latest(self.registry)
 
     async def _read(self) -> None:
-        self._in_state.clear()
-        self._oldest.clear()
+        for gauge in (self._in_state, self._oldest, self._unaccounted, self._checked):
+            gauge.clear()
         try:
-            found = await self._database.run(count_unfinished)
+            unfinished = await self._database.run(count_unfinished)
+            standing = await self._database.run(read_standing)
         except DatabaseUnavailable as error:
             _log.warning("metrics lack the database's gauges", cause=repr(error.__cause__))
             self._database_up.set(0)
             return
         self._database_up.set(1)
+        self._show_unfinished(unfinished)
+        self._show_accounts(standing)
+
+    def _show_unfinished(self, found: list[Unfinished]) -> None:
         for queue in {*self._queues, *(row.queue for row in found)}:
             for state in _UNFINISHED:
                 self._in_state.labels(queue, state).set(0)
@@ -84,3 +116,11 @@ class Metrics:
             self._in_state.labels(row.queue, row.state).set(row.jobs)
             if row.oldest_wait_seconds is not None:
                 self._oldest.labels(row.queue).set(row.oldest_wait_seconds)
+
+    def _show_accounts(self, standing: Standing) -> None:
+        """Nothing, as long as nobody has looked: 0 would be a promise."""
+        for check, seconds in standing.ages.items():
+            self._checked.labels(check).set(seconds)
+        if standing.checked_at is not None:
+            for reason, jobs in standing.unaccounted.items():
+                self._unaccounted.labels(reason).set(jobs)

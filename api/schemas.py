@@ -239,13 +239,19 @@ class Readiness(_Answer):
     """Whether requests should be sent here."""
 
     status: Literal["ready", "degraded", "unavailable"] = Field(
-        description="degraded: the broker is away; jobs are accepted, and start when it is back"
+        description="degraded: jobs are accepted, but the broker is away, and they start when it is"
+        " back, or jobs are unaccounted for"
     )
     database: Literal["ok", "away"]
     broker: Literal["ok", "away"]
     draining: bool = Field(description="The process has been told to end")
     dispatchers: int | None = Field(description="That are alive; null: not known")
     workers: int | None = Field(description="That are alive; null: not known")
+    jobs_unaccounted: int | None = Field(
+        description="Accepted jobs that are missing, overdue, or not what their history says, as a"
+        " dispatcher has found; more than 0: `make audit` names them; null: not known"
+    )
+    accounts_checked_at: datetime | None = Field(description="When that was last looked at")
 
 
 class Flaw(_Answer):

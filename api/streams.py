@@ -92,6 +92,7 @@ async def list_or_stream_events(
         follower = await stack.enter_async_context(parts.hub.follow(project_id, job_id, seen))
         if follower.is_over:
             return Response(status_code=204)
+        stack.enter_context(parts.metrics.streaming("sse"))
         return EventStream(follower, stack.pop_all())
 
 
@@ -118,7 +119,8 @@ async def send_events_over_websocket(websocket: WebSocket, job_id: str) -> None:
             await refuse(websocket, problem_of(error))
         else:
             await websocket.accept()
-            await send_events(websocket, follower)
+            with parts_of(websocket).metrics.streaming("ws"):
+                await send_events(websocket, follower)
 
 
 async def _follow(websocket: WebSocket, job_id: str, stack: AsyncExitStack) -> Follower:

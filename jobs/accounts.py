@@ -78,8 +78,13 @@ def check_newest(connection: Connection) -> None:
         return
     first = balance.first_of(balance.bucket_of(first_id(row.now - SETTLED_AFTER)))
     _store(connection, balance.REASONS, first, LAST, _compare(connection, first, LAST))
-    balance.settle(connection, row.now - COUNTED_NO_MORE)
     _leave(connection, "newest", LAST, began_at=row.now, is_whole=True)
+
+
+def settle(connection: Connection) -> None:
+    """What was counted a while ago is added up. As the balance itself does, it blocks nobody."""
+    now = connection.execute(_NOW).scalar_one()
+    balance.settle(connection, now - COUNTED_NO_MORE)
 
 
 def advance(connection: Connection, walk: Walk, size: int) -> bool:
@@ -171,6 +176,7 @@ def _store(
         connection.execute(_KEEP, binds)
 
 
+_NOW = sa.select(sa.func.clock_timestamp())
 _FIRST_TIME = sa.text("INSERT INTO account_check (name) VALUES (:name) ON CONFLICT DO NOTHING")
 _ENTER = sa.text("""
 SELECT position, checked_at, began_at, ended_at, clock_timestamp() AS now

@@ -2,12 +2,18 @@
 
 import re
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
+from websockets.sync.client import connect
 
 from api import schemas
+from jobs import accounts
+from jobs.accounts import REASONS
+from jobs.settings import Settings
 from tests.api.serving import Api, serve
 from tests.api.working import start
+from tests.eventually import eventually
 
 
 def test_it_lives_and_is_ready(api: Api) -> None:
@@ -22,7 +28,59 @@ def test_it_lives_and_is_ready(api: Api) -> None:
         "draining": False,
         "dispatchers": 0,
         "workers": 0,
+        "jobs_unaccounted": None,
+        "accounts_checked_at": None,
     }
+
+
+def test_jobs_that_are_missing_make_it_less_than_ready(settings: Settings, engine: Engine) -> None:
+    with serve(settings) as api:
+        job_id = UUID(api.submit()["id"])
+        with engine.begin() as connection:
+            accounts.check_overdue(connection, settings.lease)
+            accounts.check_newest(connection)
+        found = samples(api)
+        unaccounted = {found[f'lading_jobs_unaccounted{{reason="{each}"}}'] for each in REASONS}
+        assert unaccounted == {0}
+        assert 0 <= found['lading_accounts_age_seconds{check="newest"}'] < 60
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM job WHERE id = :id"), {"id": job_id})
+        accounts.check_newest(connection)
+    with serve(settings) as api:
+        ready = api.http.get("/readyz")
+        document = schemas.Readiness.model_validate_json(ready.content)
+        assert (ready.status_code, document.status) == (200, "degraded")
+        assert (document.database, document.broker) == ("ok", "ok")
+        assert document.jobs_unaccounted == 1
+        assert document.accounts_checked_at is not None
+        assert samples(api)['lading_jobs_unaccounted{reason="missing"}'] == 1
+    with engine.begin() as connection:
+        for table in ("intake_total", "account_check", "account_finding"):
+            connection.execute(text(f"DELETE FROM {table}"))
+
+
+def test_readers_that_follow_a_job_are_counted(api: Api) -> None:
+    job_id = api.submit(delay=3600)["id"]
+    headers = {"Authorization": f"Bearer {api.key}"}
+    address = api.url.replace("http", "ws") + f"/v1/jobs/{job_id}/ws"
+    streaming = {"Accept": "text/event-stream"}
+
+    def counted() -> tuple[float, float]:
+        found = samples(api)
+        return (
+            found['lading_open_streams{transport="sse"}'],
+            found['lading_open_streams{transport="ws"}'],
+        )
+
+    assert counted() == (0, 0)
+    with (
+        connect(address, additional_headers=headers) as socket,
+        api.http.stream("GET", f"/v1/jobs/{job_id}/events", headers=streaming) as response,
+    ):
+        assert socket.recv(10)
+        assert response.status_code == 200
+        assert counted() == (1, 1)
+    eventually(lambda: counted() == (0, 0))
 
 
 def samples(api: Api) -> dict[str, float]:

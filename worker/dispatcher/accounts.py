@@ -15,6 +15,7 @@ from jobs.accounts import Walk
 from worker.dispatcher.loop import Rest
 
 LOOKS_PER_LEASE = 6  # every 5 s with a lease of 30 s
+LOOKS_PER_SETTLEMENT = 12  # a minute
 SHARE = 1 / 50  # of a core
 LONGEST_REST = 12  # times the usual one, a minute: however slow the database is today
 SLICE = 0.1  # seconds that a slice may take, before the next one is smaller
@@ -31,6 +32,7 @@ class Accounts:
         self._interval = (lease / LOOKS_PER_LEASE).total_seconds()
         self._sizes = {walk.name: walk.most for walk in accounts.WALKS}
         self._known: dict[str, int] = {}
+        self._looks = 0
 
     def turn(self, connection: Connection) -> Rest:
         began = time.monotonic()
@@ -40,6 +42,10 @@ class Accounts:
             accounts.check_newest(connection)
         for walk in accounts.WALKS:
             self._go_on(connection, walk)
+        if self._looks % LOOKS_PER_SETTLEMENT == 0:
+            with connection.begin():
+                accounts.settle(connection)
+        self._looks += 1
         with connection.begin():
             self._tell(accounts.read_standing(connection).unaccounted)
         took = time.monotonic() - began
