@@ -17,6 +17,7 @@ from jobs.broker import Broker
 from jobs.hints import Hints
 from jobs.settings import Settings, load_settings
 from worker import logs
+from worker.dispatcher.accounts import Accounts
 from worker.dispatcher.dispatch import Dispatch
 from worker.dispatcher.epoch import EpochWatch
 from worker.dispatcher.loop import ENDED, Loop
@@ -27,7 +28,7 @@ from worker.dispatcher.ring_again import RingAgain
 from worker.dispatcher.wake import Wake
 
 END_WITHIN = 0.8  # seconds; a turn takes milliseconds, unless a server is frozen
-SERVICES = 6  # of the process, each with its connection
+SERVICES = 7  # of the process, each with its connection
 
 _log = structlog.get_logger("worker.dispatcher")
 
@@ -65,6 +66,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         Loop("rescue", Rescue(lease, hints, dispatch.nudge), single),
         Loop("ring again", RingAgain(Broker(settings), lease, dispatch.nudge), single),
         Loop("epoch", EpochWatch(Broker(settings), epoch, dispatch.nudge), transactional),
+        Loop("accounts", Accounts(lease), transactional),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
     return loops, Wake(broker_url, [dispatch.nudge, release.nudge])
