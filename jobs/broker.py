@@ -7,6 +7,7 @@ about. A bell may be lost or come twice; claims are guarded, and the dispatcher 
 
 import json
 import socket
+from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ SOCKET_TIMEOUT = 5.0  # seconds; kombu's own is for ever, and a paused Redis wou
 CONNECT_TIMEOUT = 2.0  # seconds
 HEALTH_CHECK = 10  # seconds: a half-open connection is noticed after two of them
 BATCH = 500  # bells a pipeline: half a MiB, a few milliseconds of Redis
+MOST_HANGING = 10_000  # bells of one priority that are looked at; windows hold far fewer
 EPOCH_KEY = "lading:epoch"
 
 
@@ -138,12 +140,15 @@ class Broker:
                 pipeline.llen(key)
             return sum(pipeline.execute())
 
-    def purge(self, queues: Iterable[str]) -> None:
-        """No bell hangs in these queues."""
+    def list_hanging(self, queues: Iterable[str]) -> list[tuple[UUID, int]]:
+        """The attempts whose bells hang in these queues, in no order."""
         keys = [key for queue in queues for key in _lists(queue)]
         with _translated():
-            if keys:
-                self._redis.delete(*keys)
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.lrange(key, -MOST_HANGING, -1)  # the end that is heard first
+            messages = [message for each in pipeline.execute() for message in each]
+        return [attempt for message in messages for attempt in _read_message(message)]
 
     def life(self) -> Life:
         """A restart changes the run id, a wipe takes the epoch away."""
@@ -157,14 +162,6 @@ class Broker:
         """The broker's memory carries this mark from now on."""
         with _translated():
             self._redis.set(EPOCH_KEY, str(epoch))
-
-    def is_alive(self) -> bool:
-        """Whether it answers now."""
-        try:
-            with _translated():
-                return bool(self._redis.ping())
-        except BrokerUnavailable:
-            return False
 
     def close(self) -> None:
         """Its connections are closed."""
@@ -204,6 +201,15 @@ def _shown(bell: Bell) -> str:
     """The arguments as Flower shows them; the task id says the rest."""
     count = len(bell.attempts)
     return f"({count} attempt{'s' if count > 1 else ''})"
+
+
+def _read_message(message: bytes) -> tuple[tuple[UUID, int], ...]:
+    """The attempts that a message in one of kombu's lists names; none, if it is no bell of ours."""
+    try:
+        args, *_ = json.loads(b64decode(json.loads(message)["body"]))
+        return read_attempts(args)
+    except (ValueError, LookupError, TypeError):
+        return ()
 
 
 def _lists(queue: str) -> list[str]:

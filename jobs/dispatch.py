@@ -8,7 +8,7 @@ queue's million or a kind without a worker, costs one look and no walk.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,7 +18,6 @@ from sqlalchemy import Connection
 from jobs.broker import Bell
 
 MAX_WINDOW = 1000  # bells a queue: a second's work of the fastest; about a MiB of the broker
-RING_AGAIN_AFTER = timedelta(seconds=15)  # within a window a bell is answered in less than one
 
 
 class Standing(NamedTuple):
@@ -30,6 +29,13 @@ class Standing(NamedTuple):
     projects: list[str]  #: with `kinds`, pairs that have jobs to ring …
     kinds: list[str]  #: … which a live worker knows and nobody has paused
     epoch: UUID | None  #: of the broker that the marks belong to
+
+
+class Unanswered(NamedTuple):
+    """Where bells have been rung in vain up to now."""
+
+    queues: list[str]
+    before: datetime  #: they were marked, or earlier
 
 
 class Epoch(NamedTuple):
@@ -82,26 +88,21 @@ def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
     connection.execute(_TAKE_BACK, {"ids": ids, "numbers": numbers})
 
 
-def list_unanswered(connection: Connection, after: timedelta = RING_AGAIN_AFTER) -> list[str]:
+def find_unanswered(connection: Connection, after: timedelta) -> Unanswered:
     """The queues with bells that nobody has answered for so long."""
-    return list(connection.execute(_UNANSWERED, {"after": after}).scalars())
+    return Unanswered._make(connection.execute(_UNANSWERED, {"after": after}).one())
 
 
 def forget_lost(
-    connection: Connection, queue: str, queue_length: int, after: timedelta = RING_AGAIN_AFTER
+    connection: Connection, unanswered: Unanswered, hanging: Sequence[tuple[UUID, int]]
 ) -> int:
-    """Bells that the broker must have lost are to be rung anew; how many.
+    """The unanswered bells that do not hang in the broker are to be rung anew; how many.
 
-    Those are at most the ones that are marked and do not hang in the broker's queue, whose length
-    was read before; the longest unanswered first.
+    `hanging` are the attempts whose bells hung there after it was known which are `unanswered`.
     """
-    binds = {"queue": queue, "length": queue_length, "after": after}
+    ids, numbers = [job_id for job_id, _ in hanging], [number for _, number in hanging]
+    binds = {**unanswered._asdict(), "ids": ids, "numbers": numbers}
     return connection.execute(_FORGET_LOST, binds).rowcount
-
-
-def forget_all(connection: Connection) -> int:
-    """Every job is to be rung anew: the broker has lost its memory."""
-    return connection.execute(_FORGET_ALL).rowcount
 
 
 def find_next_due(connection: Connection) -> float | None:
@@ -120,11 +121,6 @@ def begin_epoch(connection: Connection, old: Epoch, new: Epoch) -> bool:
     """The new epoch stands; False when another dispatcher has ended the old one. Locks the row."""
     binds = {"old": old.epoch, "epoch": new.epoch, "run_id": new.run_id}
     return connection.execute(_BEGIN_EPOCH, binds).one_or_none() is not None
-
-
-def list_rung_queues(connection: Connection) -> list[str]:
-    """The queues that have marks, thus maybe bells."""
-    return list(connection.execute(_RUNG_QUEUES).scalars())
 
 
 # `waiting` jumps along job_to_ring from one (queue, project, kind) to the next (a loose index
@@ -209,33 +205,23 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[])) AS bell (id, numb
 WHERE job.id = bell.id AND attempt = bell.number - 1 AND state = 'queued' AND rung_at IS NOT NULL
 """)
 _UNANSWERED = sa.text("""
-SELECT DISTINCT queue FROM job
-WHERE state = 'queued' AND rung_at < clock_timestamp() - CAST(:after AS interval)
-ORDER BY queue
+SELECT ARRAY (
+    SELECT DISTINCT queue FROM job
+    WHERE state = 'queued' AND rung_at < statement_timestamp() - CAST(:after AS interval)
+    ORDER BY queue
+), statement_timestamp() - CAST(:after AS interval)
 """)
 _FORGET_LOST = sa.text("""
 WITH lost AS (
     SELECT id FROM job
-    WHERE state = 'queued' AND queue = :queue
-      AND rung_at < clock_timestamp() - CAST(:after AS interval)
-    ORDER BY rung_at
-    LIMIT greatest(0, (
-        SELECT count(*) FROM job
-        WHERE state = 'queued' AND rung_at IS NOT NULL AND queue = :queue
-    ) - :length)
+    WHERE state = 'queued' AND queue = ANY (CAST(:queues AS text[])) AND rung_at < :before
+      AND (id, attempt + 1) NOT IN (
+          SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[]))
+      )
     FOR UPDATE SKIP LOCKED
 )
 UPDATE job SET rung_at = NULL WHERE id = ANY (ARRAY (SELECT id FROM lost))
 """)
-_FORGET_ALL = sa.text("""
-WITH rung AS (
-    SELECT id FROM job WHERE state = 'queued' AND rung_at IS NOT NULL FOR UPDATE SKIP LOCKED
-)
-UPDATE job SET rung_at = NULL WHERE id = ANY (ARRAY (SELECT id FROM rung))
-""")
-_RUNG_QUEUES = sa.text(
-    "SELECT DISTINCT queue FROM job WHERE state = 'queued' AND rung_at IS NOT NULL ORDER BY queue"
-)
 _NEXT_DUE = sa.text("""
 SELECT CAST(extract(epoch FROM least(
     (SELECT run_at FROM job WHERE state IN ('scheduled', 'retrying') ORDER BY run_at LIMIT 1),

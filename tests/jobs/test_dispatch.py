@@ -234,33 +234,33 @@ def test_bells_that_were_not_sent_are_taken_back(connection: Connection) -> None
     assert jobs_of(ring(connection)) == ids[1:]
 
 
-def test_lost_bells_are_the_oldest_of_those_that_cannot_hang_any_more(
-    connection: Connection,
-) -> None:
+def test_lost_bells_are_the_old_ones_that_do_not_hang(connection: Connection) -> None:
     now = func.clock_timestamp()
     ages = [20, 300, 60, 1, 40]
     ids = [add_job(connection, rung_at=now - timedelta(seconds=age)) for age in ages]
-    other = add_job(connection, queue="other", rung_at=now - HOUR)
-    assert dispatch.list_unanswered(connection, AGE) == ["default", "other"]
-    assert dispatch.forget_lost(connection, "default", 5, AGE) == 0
-    assert dispatch.forget_lost(connection, "default", 3, AGE) == 2
-    assert [read_job(connection, job_id).rung_at is None for job_id in ids] == [
-        *(False, True, True, False, False)
-    ]
-    assert dispatch.forget_lost(connection, "default", 0, AGE) == 2  # the newest may be under way
-    assert read_job(connection, ids[3]).rung_at is not None
-    assert read_job(connection, other).rung_at is not None
+    add_job(connection)
+    other = add_job(connection, queue="other", attempt=3, rung_at=now - HOUR)
+    unanswered = dispatch.find_unanswered(connection, AGE)
+    assert unanswered.queues == ["default", "other"]
+    hanging = [(ids[1], 1), (ids[2], 2), (ids[3], 1), (ids[4], 1), (other, 4)]
+    assert dispatch.forget_lost(connection, unanswered, hanging) == 2
+    forgotten = [read_job(connection, job_id).rung_at is None for job_id in ids]
+    assert forgotten == [True, False, True, False, False]  # the third one's bell was its first
+    assert dispatch.forget_lost(connection, unanswered, []) == 3
+    assert read_job(connection, other).rung_at is None
+    assert read_job(connection, ids[3]).rung_at is not None  # the newest may be under way
 
 
-def test_everything_is_forgotten_of_a_broker_that_is_gone(connection: Connection) -> None:
+def test_a_bell_that_was_rung_after_the_look_is_not_lost(connection: Connection) -> None:
     add_worker(connection)
     ids = [add_job(connection) for _ in range(3)]
-    add_job(connection, queue="other", rung_at=func.clock_timestamp())
-    ring(connection)
-    assert dispatch.list_rung_queues(connection) == ["default", "other"]
-    assert dispatch.forget_all(connection) == 4
-    assert dispatch.list_rung_queues(connection) == []
-    assert jobs_of(ring(connection)) == ids
+    ring(connection, 2)
+    unanswered = dispatch.find_unanswered(connection, timedelta())
+    assert unanswered.queues == ["default"]
+    ring(connection, 3)
+    assert dispatch.forget_lost(connection, unanswered, []) == 2
+    assert jobs_of(ring(connection)) == ids[:2]
+    assert dispatch.find_unanswered(connection, AGE).queues == []
 
 
 def test_one_dispatcher_begins_an_epoch(connection: Connection) -> None:

@@ -41,7 +41,7 @@ def registry(settings: Settings) -> Registry:
 def broker(settings: Settings) -> Iterator[Broker]:
     """Without bells of an earlier module."""
     broker = Broker(settings)
-    broker.purge(["default", "io"])
+    broker._redis.flushall()
     yield broker
     broker.close()
 

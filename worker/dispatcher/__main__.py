@@ -16,7 +16,7 @@ from jobs import database
 from jobs.broker import Broker
 from jobs.hints import Hints
 from jobs.settings import Settings, load_settings
-from worker import logs
+from worker import engines, logs
 from worker.dispatcher.accounts import Accounts
 from worker.dispatcher.dispatch import Dispatch
 from worker.dispatcher.epoch import EpochWatch
@@ -29,6 +29,9 @@ from worker.dispatcher.wake import Wake
 
 END_WITHIN = 0.8  # seconds; a turn takes milliseconds, unless a server is frozen
 SERVICES = 7  # of the process, each with its connection
+# Milliseconds in a transaction without a statement, which takes one: as long as a dispatcher that
+# is frozen in it keeps the others from a queue.
+MAY_STAND_STILL = 2000
 
 _log = structlog.get_logger("worker.dispatcher")
 
@@ -63,7 +66,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
     loops = [
         dispatch,
         release,
-        Loop("rescue", Rescue(lease, hints, dispatch.nudge), single),
+        Loop("rescue", Rescue(lease, hints, dispatch.nudge), transactional),
         Loop("ring again", RingAgain(Broker(settings), lease, dispatch.nudge), single),
         Loop("epoch", EpochWatch(Broker(settings), epoch, dispatch.nudge), transactional),
         Loop("accounts", Accounts(lease), transactional),
@@ -73,17 +76,12 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
 
 
 def make_engine(settings: Settings) -> Engine:
-    """An engine whose plans go by the indexes that are there for them.
-
-    A plan that PostgreSQL prepares while a table is young and small reads all of it, and stays
-    when it has grown to a million rows, until the next ANALYZE.
-    """
-    engine = database.make_engine(settings, name="dispatcher", size=SERVICES)
+    """An engine whose sessions end soon, with their locks, when their transactions stand still."""
+    engine = engines.make_engine(settings, name="dispatcher", size=SERVICES)
 
     @event.listens_for(engine, "connect")
-    def prefer_indexes(connection: psycopg.Connection[Any], _record: object) -> None:
-        for setting in ("enable_seqscan", "enable_bitmapscan", "jit"):
-            connection.execute(f"SET {setting} = off")
+    def hurry(connection: psycopg.Connection[Any], _record: object) -> None:
+        connection.execute(f"SET idle_in_transaction_session_timeout = {MAY_STAND_STILL}")
         connection.commit()
 
     return engine

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import defaultdict
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -11,6 +12,7 @@ from sqlalchemy import Connection
 
 from jobs import dispatch
 from jobs.broker import Bell, Broker
+from jobs.dispatch import Standing
 from jobs.errors import BrokerUnavailable
 from worker.dispatcher.loop import Rest
 from worker.dispatcher.pace import Pace
@@ -18,6 +20,7 @@ from worker.dispatcher.pace import Pace
 IDLE = 1.0  # seconds between looks that nobody asked for
 BUSY = 0.1  # seconds, while there is a backlog or bells are being rung
 RECENT = 1.0  # seconds: a queue that has just been rung in is likely to be again
+MOST_HANGING = 2  # windows of bells in the broker, of which more than one are stale
 BROKER_PAUSE = 0.5  # seconds between questions to a broker that did not answer, …
 LONGEST_PAUSE = 4.0  # … doubled up to so many while it answers and refuses: full, or a replica
 # A burst of hints is met with few looks: 0.1 ms a bell of the last second, up to 50 ms. So a
@@ -28,10 +31,18 @@ LONGEST_GAP = 0.05  # seconds
 _log = structlog.get_logger(__name__)
 
 
+class Window(NamedTuple):
+    """How many bells of a queue may be unanswered now."""
+
+    standing: Standing
+    size: int
+
+
 class Dispatch:
     """Keeps every queue's window full, as long as the broker answers.
 
-    Rings once the epoch `has_begun`: before, nobody knows whether the marks have bells.
+    Rings once the epoch `has_begun`: before, nobody knows whether the marks have bells. The broker
+    is asked between two transactions and never in one, so that no lock waits for it.
     """
 
     def __init__(self, broker: Broker, lease: timedelta, has_begun: threading.Event) -> None:
@@ -39,18 +50,25 @@ class Dispatch:
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
         self._rung = Pace()
         self._rang_at = -RECENT
-        self._failures = 0  #: in ringing, without a success since
+        self._is_away = False  #: the broker
+        self._refusals = 0  #: of bells, without a success since
         self._epoch: UUID | None = None
 
     def turn(self, connection: Connection) -> Rest:
         if not self._has_begun.is_set():
             return Rest(IDLE)
-        if self._failures and not self._broker.is_alive():
-            return Rest(BROKER_PAUSE, least=BROKER_PAUSE)
         with connection.begin():
-            bells, has_backlog = self._pick(connection)
+            windows = self._look(connection)
+        try:
+            windows = [self._shorten(each) for each in windows]
+        except BrokerUnavailable as error:
+            self._say_away(error)
+            return Rest(BROKER_PAUSE, least=BROKER_PAUSE)
+        self._is_away = False
+        with connection.begin():
+            bells, has_backlog = self._pick(connection, windows)
         if bells and not self._ring(connection, bells):
-            pause = min(LONGEST_PAUSE, BROKER_PAUSE * 2.0 ** (self._failures - 1))
+            pause = min(LONGEST_PAUSE, BROKER_PAUSE * 2.0 ** (self._refusals - 1))
             return Rest(pause, least=pause)
         return self._rest(len(bells), has_backlog)
 
@@ -66,21 +84,38 @@ class Dispatch:
         is_busy = has_backlog or now - self._rang_at < RECENT
         return Rest(BUSY if is_busy else IDLE, least=gap)
 
-    def _pick(self, connection: Connection) -> tuple[list[Bell], bool]:
-        """The bells to ring, and whether more is left than the windows have room for."""
+    def _look(self, connection: Connection) -> list[Window]:
+        """Every queue's window, where something waits for it."""
         now = time.monotonic()
-        bells: list[Bell] = []
-        has_backlog = False
+        windows = []
         for standing in dispatch.survey(connection, self._lease):
             if standing.epoch != self._epoch:  # marks have gone that nobody has answered
                 self._epoch = standing.epoch
                 self._paces.clear()
-            pace = self._paces[standing.queue]
-            size = dispatch.window(standing.slots, pace.see(now, standing.rung))
-            if not standing.kinds:
-                continue
+            starts = self._paces[standing.queue].see(now, standing.rung)
+            if standing.kinds:
+                windows.append(Window(standing, dispatch.window(standing.slots, starts)))
+        return windows
+
+    def _shorten(self, window: Window) -> Window:
+        """Only so long that the broker holds at most MOST_HANGING of them.
+
+        Who cancels a job leaves its bell behind, and another one follows it: without workers that
+        hear and drop them, they would pile up.
+        """
+        standing, size = window
+        if standing.rung >= size:
+            return window
+        room = MOST_HANGING * size - self._broker.queue_length(standing.queue)
+        return Window(standing, min(size, standing.rung + max(0, room)))
+
+    def _pick(self, connection: Connection, windows: list[Window]) -> tuple[list[Bell], bool]:
+        """The bells to ring, and whether more is left than the windows have room for."""
+        bells: list[Bell] = []
+        has_backlog = False
+        for standing, size in windows:
             picked = dispatch.pick(connection, standing, size) if standing.rung < size else []
-            pace.ring(len(picked))
+            self._paces[standing.queue].ring(len(picked))
             bells += picked
             has_backlog = has_backlog or standing.rung + len(picked) >= size
         return bells, has_backlog
@@ -90,13 +125,17 @@ class Dispatch:
         try:
             self._broker.ring(bells)
         except BrokerUnavailable as error:
-            self._failures += 1
-            reason = repr(error.__cause__)
-            _log.warning("bells wait for the broker", bells=len(bells), reason=reason)
+            self._refusals += 1
+            self._say_away(error)
             with connection.begin():
                 dispatch.take_back(connection, bells)
             for bell in bells:
                 self._paces[bell.queue].ring(-len(bell.attempts))
             return False
-        self._failures = 0
+        self._refusals = 0
         return True
+
+    def _say_away(self, error: BrokerUnavailable) -> None:
+        if not self._is_away:
+            _log.warning("bells wait for the broker", reason=repr(error.__cause__))
+        self._is_away = True

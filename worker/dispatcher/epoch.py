@@ -1,4 +1,4 @@
-"""Sees that the broker has begun a new life, in which all bells are lost, and has them rung anew.
+"""Sees that the broker has begun a new life, and has the bells rung anew that went with the old.
 
 A wipe takes our epoch key away, a restart or a failover changes the run id. The row of
 broker_epoch decides which dispatcher acts on it.
@@ -6,6 +6,7 @@ broker_epoch decides which dispatcher acts on it.
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import uuid4
 
 import structlog
@@ -35,8 +36,10 @@ class EpochWatch:
         if not _same(life, self._known):
             with connection.begin():
                 known = dispatch.get_epoch(connection)
-                if not _same(life, known):
-                    known = self._begin(connection, known, Epoch(uuid4(), life.run_id))
+            # Who has just begun one is about to leave its mark in the broker.
+            is_anothers = self._known not in (None, known)
+            if not is_anothers and not _same(life, known):
+                known = self._begin(connection, known, Epoch(uuid4(), life.run_id))
             self._known = known
             self._has_begun.set()
             self._wake_dispatch()
@@ -46,18 +49,20 @@ class EpochWatch:
         pass
 
     def _begin(self, connection: Connection, old: Epoch, new: Epoch) -> Epoch:
-        """The epoch that stands now, in which every mark is forgotten.
+        """The epoch that stands now. Marks are forgotten where no bell has outlived the old one.
 
-        The broker is asked while only the epoch's row is locked; no job waits for it.
-
-        What may still hang there goes first, so that a window of bells remains after the marks are
-        taken back, and not two.
+        The broker is asked before the transaction and told after it. Who is stopped in between
+        leaves a broker without a mark, with which the next look begins another epoch.
         """
-        if not dispatch.begin_epoch(connection, old, new):
-            return dispatch.get_epoch(connection)  # another dispatcher's
-        self._broker.purge(dispatch.list_rung_queues(connection))
+        with connection.begin():
+            unanswered = dispatch.find_unanswered(connection, timedelta())
+        hanging = self._broker.list_hanging(unanswered.queues)
+        with connection.begin():
+            if not dispatch.begin_epoch(connection, old, new):
+                return dispatch.get_epoch(connection)  # another dispatcher's
+            lost = dispatch.forget_lost(connection, unanswered, hanging)
         self._broker.begin_epoch(new.epoch)
-        _log.info("a new broker: all bells are rung anew", bells=dispatch.forget_all(connection))
+        _log.info("a new broker: lost bells are rung anew", bells=lost, hanging=len(hanging))
         return new
 
 

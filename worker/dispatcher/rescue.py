@@ -33,12 +33,14 @@ class Rescue:
         self._newest: datetime | None = None
 
     def turn(self, connection: Connection) -> Rest:
-        if self._may_rescue(connection.execute(_NOW).scalar_one()):
-            moved = lifecycle.rescue(connection, LIMIT, self._lease)
-            if moved:
-                _log.warning("leases ran out", jobs=len(moved))
-                self._hints.tell(moved)
-                self._wake_dispatch()
+        # One transaction: who is frozen in it has lost it when it thaws, and the permission with it
+        with connection.begin():
+            may_rescue = self._may_rescue(connection.execute(_NOW).scalar_one())
+            moved = lifecycle.rescue(connection, LIMIT, self._lease) if may_rescue else []
+        if moved:
+            _log.warning("leases ran out", jobs=len(moved))
+            self._hints.tell(moved)
+            self._wake_dispatch()
         interval = self._interval.total_seconds()
         wait = interval * random.uniform(1 - JITTER, 1 + JITTER)
         return Rest(wait, least=wait)

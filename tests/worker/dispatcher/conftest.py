@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine, func, text
 from dev.valkey import EmbeddedValkey, temporary_valkey
 from jobs.broker import Broker
 from jobs.database import autocommit
+from jobs.errors import BrokerUnavailable
 from jobs.hints import Hints
 from jobs.settings import Settings
 from jobs.states import JobState
@@ -175,6 +176,14 @@ def frozen(server: EmbeddedValkey) -> Iterator[None]:
         yield
     finally:
         os.kill(server.pid, signal.SIGCONT)
+
+
+def has_bells(bells: Broker, queue: str, number: int) -> bool:
+    """Whether so many hang, in a broker that answers."""
+    try:
+        return bells.queue_length(queue) == number
+    except BrokerUnavailable:
+        return False
 
 
 def has_state(connection: Connection, job_id: UUID, state: JobState) -> bool:

@@ -19,7 +19,7 @@ from jobs.states import JobState
 from tests.conftest import create_database, migrate
 from tests.eventually import eventually
 from tests.jobs.making import make_job, read_events, read_job
-from tests.jobs.ringing import add_job, count_rung
+from tests.jobs.ringing import add_job
 from tests.worker.dispatcher.conftest import (
     Start,
     frozen,
@@ -52,11 +52,12 @@ def test_it_ends_soon_and_leaves_no_row(
     own_valkey: EmbeddedValkey,
     is_frozen: bool,
 ) -> None:
-    process = start().process
+    dispatcher = start()
+    process = dispatcher.process
     if is_frozen:
         with frozen(own_valkey):
             add_job(eyes, queue=served)
-            eventually(lambda: count_rung(eyes, served) == 1)  # and waits for the broker now
+            eventually(lambda: dispatcher.count("bells wait for the broker") > 0)
             took = seconds_to_end(process.pid)
     else:
         took = seconds_to_end(process.pid)

@@ -13,8 +13,8 @@ from jobs.hints import Hints
 from jobs.settings import Settings
 from tests.eventually import eventually
 from tests.jobs.making import LEASE, PROJECT
-from tests.jobs.ringing import add_job, add_worker, count_rung
-from tests.worker.dispatcher.conftest import FOR_AN_HOUR, LONG
+from tests.jobs.ringing import add_job, add_jobs, add_worker, count_rung
+from tests.worker.dispatcher.conftest import FOR_AN_HOUR, LONG, Running, has_bells
 from tests.worker.dispatcher.hearing import Hearer, pop
 
 WINDOW = 4  # of two slots
@@ -25,10 +25,6 @@ pytestmark = pytest.mark.usefixtures("dispatcher")
 @pytest.fixture(scope="module")
 def lease() -> float:
     return LONG
-
-
-def has_bells(bells: Broker, queue: str, number: int) -> bool:
-    return bells.queue_length(queue) == number
 
 
 def is_idle(connection: Connection) -> bool:
@@ -42,18 +38,6 @@ def is_idle(connection: Connection) -> bool:
 
 def claim(connection: Connection, job_id: UUID, attempt: int) -> None:
     lifecycle.start(connection, job_id, attempt=attempt, worker=uuid4(), lease=LEASE)
-
-
-def add_jobs(connection: Connection, queue: str, number: int) -> None:
-    """Quicker than one by one; without events."""
-    statement = text("""
-    INSERT INTO job (id, kind, state, queue, priority, args, max_attempts, seq, created_at,
-                     queued_at)
-    SELECT gen_random_uuid(), 'test.echo', 'queued', :queue, 5, '{}', 1, 1, clock_timestamp(),
-           clock_timestamp()
-    FROM generate_series(1, :number)
-    """)
-    connection.execute(statement, {"number": number, "queue": queue})
 
 
 def test_a_hint_is_followed_at_once(
@@ -153,3 +137,31 @@ def test_a_paused_queue_stays_silent_until_it_is_resumed(
     assert count_rung(eyes, served) == 0
     eyes.execute(text("UPDATE queue SET paused = false WHERE name = :name"), {"name": served})
     eventually(partial(has_bells, bells, served, 1))
+
+
+def test_bells_lost_while_postgresql_was_away_are_rung_when_it_is_back(
+    dispatcher: Running, eyes: Connection, served: str, bells: Broker
+) -> None:
+    """A worker drops them after five seconds; the age of half a lease is not waited for."""
+    ids = [add_job(eyes, queue=served) for _ in range(2)]
+    eventually(partial(has_bells, bells, served, 2))
+    assert pop(bells, served) == [(ids[0], 1)]
+    eventually(lambda: is_older(eyes, ids[0], "1.1 s"))
+    eyes.execute(END_SESSIONS)
+    eventually(partial(has_bells, bells, served, 2))
+    assert pop(bells, served, 10) == [(ids[1], 1), (ids[0], 1)]
+    assert dispatcher.process.poll() is None
+
+
+END_SESSIONS = text("""
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE application_name = 'lading dispatcher' AND datname = current_database()
+""")
+
+
+def is_older(connection: Connection, job_id: UUID, age: str) -> bool:
+    """Whether the job's bell is."""
+    query = text(
+        "SELECT clock_timestamp() - rung_at > CAST(:age AS interval) FROM job WHERE id=:id"
+    )
+    return bool(connection.execute(query, {"age": age, "id": job_id}).scalar_one())

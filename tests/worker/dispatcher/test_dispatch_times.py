@@ -15,7 +15,7 @@ from jobs.states import JobState
 from tests.eventually import eventually
 from tests.jobs.making import make_job, read, read_events
 from tests.jobs.ringing import add_worker
-from tests.worker.dispatcher.conftest import Running
+from tests.worker.dispatcher.conftest import Running, has_bells
 
 SECOND = timedelta(seconds=1)
 
@@ -30,10 +30,6 @@ def reach(connection: Connection, job_id: UUID, state: JobState) -> tuple[Row[An
     found = eventually(look)
     assert found is not None
     return found
-
-
-def has_bells(bells: Broker, queue: str, number: int) -> bool:
-    return bells.queue_length(queue) == number
 
 
 @pytest.mark.usefixtures("dispatcher")
@@ -86,6 +82,16 @@ def test_the_third_crash_is_the_last(eyes: Connection, queue: str) -> None:
     job, events = reach(eyes, job_id, JobState.FAILED)
     assert events[-1].type == "failed"
     assert job.error["cause"] == "crashed"
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_a_job_that_was_asked_to_end_goes_with_its_worker(eyes: Connection, queue: str) -> None:
+    now = func.clock_timestamp()
+    asked: dict[str, Any] = {"cancel_requested": True, "cancel_reason": "enough"}
+    job_id = make_job(eyes, JobState.RUNNING, queue=queue, lease_until=now, **asked)
+    job, events = reach(eyes, job_id, JobState.CANCELLED)
+    assert (events[-1].type, events[-1].data) == ("cancelled", {"reason": "enough"})
+    assert job.crashes == 0
 
 
 def test_it_beats_while_it_lives(dispatcher: Running, eyes: Connection) -> None:
