@@ -18,12 +18,14 @@ import psycopg
 
 from chaos.effects import VARIABLE, Effects
 from chaos.keeper import ROOT, Keeper
-from chaos.waiting import until
+from chaos.waiting import NotInTime, until
 from dev.ports import LOOPBACK, free_port, is_open
 from dev.postgres import EmbeddedPostgres, remove_data
+from dev.terminal import last_lines
 from dev.valkey import EmbeddedValkey
 
 READY_WITHIN = 120.0  # seconds; a busy machine forks slowly
+LAST_WORDS = 20  # lines of a log
 _LIVES = {
     "worker": "SELECT 1 FROM worker WHERE pid = %s",
     "dispatcher": "SELECT 1 FROM dispatcher WHERE pid = %s",
@@ -62,6 +64,7 @@ class Platform:
         self.dispatchers: list[Keeper] = []
         self.urls: list[str] = []  #: of the apis
         self.key = ""
+        self.known_faults: set[str] = set()  #: of the audit
         self.is_kept = False  #: whether the logs stay when it ends
 
     def __enter__(self) -> Self:
@@ -161,7 +164,11 @@ class Platform:
 
     def await_ready(self, keeper: Keeper) -> None:
         """The keeper's process serves; NotInTime when it does not get that far."""
-        until(lambda: keeper.is_running and self._is_ready(keeper), within=READY_WITHIN, every=0.1)
+        try:
+            until(lambda: keeper.is_running and self._is_ready(keeper), within=READY_WITHIN)
+        except NotInTime:
+            words = "\n".join(last_lines(keeper.log, LAST_WORDS))
+            raise NotInTime(f"{keeper.name} does not get ready:\n{words}") from None
 
     def _is_ready(self, keeper: Keeper) -> bool:
         if keeper in self.apis:

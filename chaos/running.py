@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from chaos import recovery
+from chaos.auditing import find_faults
 from chaos.client import Client
 from chaos.effects import Effect
 from chaos.platform import Layout, Platform
@@ -96,7 +97,7 @@ def run(scenario: Scenario, platform: Platform, seed: int) -> Outcome:
     _await_final(stage, scenario.settle)
     stage.followers.close(STREAMS_END_WITHIN)
     effects = _effects_of(stage)
-    stage.flaws += _twins(stage)
+    stage.flaws += [*_twins(stage), *find_faults(platform)]
     verdict = judge(stage.book.entries, effects, stage.faults, client)
     client.close()
     found = _outcome(scenario, stage, verdict, effects, (begun, loaded_until))

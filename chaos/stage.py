@@ -22,6 +22,7 @@ from chaos.platform import Platform
 from chaos.waiting import until
 
 DEFAULT_LEASE = 30.0  # seconds, where the layout says nothing
+DEFAULT_SOFT_SHUTDOWN = 25.0  # seconds, likewise
 PATIENCE = 120.0  # seconds in which a client repeats a submission that nobody answers
 READERS = 6  # followers at a time
 FOLLOWED = 12  # one in so many jobs of a load has a follower
@@ -63,6 +64,12 @@ class Stage:
     def lease(self) -> float:
         """Seconds."""
         return self.platform.layout.lease or DEFAULT_LEASE
+
+    @property
+    def soft_limit(self) -> float:
+        """Seconds that a worker lets its attempts run on when it is told to stop."""
+        limit = self.platform.layout.soft_shutdown
+        return DEFAULT_SOFT_SHUTDOWN if limit is None else limit
 
     def client(self, **options: Any) -> Client:
         """A new one; a client is one thread's."""
@@ -165,6 +172,13 @@ class Stage:
         """A process and all its children die (SIGKILL); its keeper starts it again."""
         fault = self.faults.add(f"kill -9 of {keeper.name}", frozenset(keeper.family))
         keeper.kill()
+        return fault
+
+    def terminate(self, worker: Keeper) -> Fault:
+        """A worker is told to stop (SIGTERM); the fault is over with its soft limit."""
+        fault = self.faults.add(f"SIGTERM to {worker.name}", frozenset(worker.family))
+        fault.until = fault.at + self.soft_limit
+        worker.send(signal.SIGTERM, is_fatal=True)
         return fault
 
     def kill_child(self, pid: int) -> Fault:

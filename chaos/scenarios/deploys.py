@@ -1,13 +1,9 @@
 """Deploys: SIGTERM, a soft limit in which attempts may end, and another worker that takes over."""
 
-import signal
-
-from chaos.book import Entry
 from chaos.scenario import mishap, scenario
 from chaos.scenarios.workers import DEFAULTS
 from chaos.stage import Stage
 
-DEFAULT_SOFT_SHUTDOWN = 25.0  # seconds, where the layout says nothing
 LIMIT = 2.0  # seconds after the soft limit, as promised
 JOBS = 12
 STARTS_WITHIN = 3.0  # seconds: the new worker is there before the old one's soft limit
@@ -36,14 +32,11 @@ def deploy_with_default_limit(stage: Stage) -> None:
 
 @mishap("deploy a worker")
 def deploy_any_worker(stage: Stage) -> None:
-    worker = stage.random.choice([*stage.platform.workers, *stage.platform.io_workers])
-    stage.faults.add(f"SIGTERM to {worker.name}", frozenset(worker.family)).end()
-    worker.send(signal.SIGTERM, is_fatal=True)
+    stage.terminate(stage.random.choice([*stage.platform.workers, *stage.platform.io_workers]))
 
 
 def _deploy(stage: Stage, seconds: list[float]) -> None:
     platform = stage.platform
-    soft = platform.layout.soft_shutdown or DEFAULT_SOFT_SHUTDOWN
     options = {"queue": "deploy"}
     old = platform.add_worker("prefork", JOBS, queue="deploy")
     platform.await_ready(old)
@@ -52,11 +45,10 @@ def _deploy(stage: Stage, seconds: list[float]) -> None:
         stage.await_start(job)
     new = platform.add_worker("prefork", JOBS, queue="deploy")
     stage.wait(STARTS_WITHIN)
-    fault = stage.faults.add(f"SIGTERM to {old.name}", frozenset(old.family))
-    old.send(signal.SIGTERM, is_fatal=True)
-    stage.wait(soft)
-    fault.end()
-    cut = [job for job, each in zip(jobs, seconds, strict=True) if _is_cut(stage, job, each)]
+    fault = stage.terminate(old)
+    stage.wait(stage.soft_limit)
+    ends = [stage.await_start(job).at + each for job, each in zip(jobs, seconds, strict=True)]
+    cut = [job for job, end in zip(jobs, ends, strict=True) if end > fault.over_at]
     stage.check(cut, "no job outlasted the soft limit: the deploy has proven nothing")
     again = [stage.await_start(job, attempt=2).at - fault.over_at for job in cut]
     stage.measure("from the soft limit until every job ran elsewhere", max(again, default=0), LIMIT)
@@ -68,9 +60,3 @@ def _deploy(stage: Stage, seconds: list[float]) -> None:
     stage.finish(jobs)
     for worker in (old, new):
         platform.drop(worker)
-
-
-def _is_cut(stage: Stage, job: Entry, seconds: float) -> bool:
-    """Whether the soft limit came before its end."""
-    start = stage.started(job)
-    return start is not None and start.at + seconds > stage.faults.items[-1].over_at
