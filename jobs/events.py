@@ -54,7 +54,7 @@ def read_history(
 ) -> History:
     """The next events after that `seq`, as list_events has them, and how far the history goes."""
     binds = {"project": project_id, **_binds({job_id: after}, limit)}
-    with _planned_anew(connection):
+    with planned_anew(connection):
         rows = [*connection.execute(_HISTORY, binds)]
     if not rows:
         raise JobNotFound(job_id)
@@ -66,7 +66,7 @@ def read_news(connection: Connection, afters: Mapping[UUID, int], limit: int) ->
 
     One statement, whatever the number of jobs; it finds each by its key.
     """
-    with _planned_anew(connection):
+    with planned_anew(connection):
         rows = [*connection.execute(_NEWS, _binds(afters, limit))]
     histories: dict[UUID, History] = {}
     for row in rows:
@@ -110,7 +110,7 @@ def _events(rows: Sequence[sa.Row[Any]]) -> Iterator[EventView]:
 
 
 @contextmanager
-def _planned_anew(connection: Connection) -> Iterator[None]:
+def planned_anew(connection: Connection) -> Iterator[None]:
     """Inside, statements are not prepared.
 
     A plan that was kept from when the tables were small would read them whole for each job.

@@ -1,0 +1,233 @@
+"""The events of all jobs as one feed, which can be resumed and has no hole.
+
+A number that counts events would be no position in it: a lower one may be committed after a higher
+one was read. A position is a snapshot, PostgreSQL's own word for which transactions had ended at a
+moment; new is what those wrote that had not ended then and have ended since (as PgQ makes batches
+between two ticks). Whoever is far behind gets the way in pieces: a snapshot still tells the truth
+when it is cut off after some transaction. Nothing has to be written for readers, and nobody waits
+for a transaction that stays open; its events come when it ends.
+
+Of one job, events come in the order of `seq`. Between jobs there is an order only in so far as one
+piece follows another.
+"""
+
+import re
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import JSONB
+
+from jobs.events import MOST_BYTES, planned_anew
+from jobs.states import JobState, Move
+from jobs.views import EventView
+
+MOST_OF_POSITION = 4096  # characters; a transaction that was open takes up to twenty
+_POSITION = re.compile(r"([0-9a-f]{8})\.([0-9]{1,19})((?:-[0-9]{1,19})*)")
+_FIRST = (UUID(int=0), 0)  # before every event
+_STATE_AFTER = {move.event: move.target for move in Move}
+
+
+class Snapshot(NamedTuple):
+    """Which transactions had ended: all below `end`, but those in `running`."""
+
+    end: int
+    running: frozenset[int] = frozenset()
+
+    def sees(self, xact_id: int) -> bool:
+        """Whether that transaction had ended."""
+        return xact_id < self.end and xact_id not in self.running
+
+    def until(self, xact_id: int) -> "Snapshot":
+        """The same, but silent about whatever began after that transaction."""
+        end = min(self.end, xact_id + 1)
+        return Snapshot(end, frozenset(each for each in self.running if each < end))
+
+
+class Position(NamedTuple):
+    """What a reader has: everything that `snapshot` sees, in the database called `epoch`.
+
+    A restored or replaced database has another epoch: its transactions are counted anew.
+    """
+
+    epoch: str
+    snapshot: Snapshot
+
+    def text(self) -> str:
+        """As clients keep it."""
+        running = "".join(f"-{each}" for each in sorted(self.snapshot.running))
+        return f"{self.epoch}.{self.snapshot.end}{running}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """The position that was written so; None: nothing was."""
+        found = _POSITION.fullmatch(text) if len(text) <= MOST_OF_POSITION else None
+        if found is None:
+            return None
+        running = frozenset(int(each) for each in found[3].split("-")[1:])
+        snapshot = Snapshot(int(found[2]), running)
+        if snapshot.end >= 2**63 or any(each >= snapshot.end for each in running):
+            return None
+        return cls(found[1], snapshot)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a reader stands: it has what `after` sees, and of the piece up to `until` a part."""
+
+    after: Snapshot
+    until: Snapshot | None = None  #: None: no piece was begun
+    read: tuple[UUID, int] = _FIRST  #: of that piece, up to this job's this `seq`
+
+
+class FeedEvent(NamedTuple):
+    """An event, and what a filter asks of its job."""
+
+    event: EventView
+    xact_id: int
+    project_id: str
+    kind: str
+    queue: str
+    labels: dict[str, str]
+
+    @property
+    def state(self) -> str | None:
+        """The job's state after it."""
+        if self.event.type == "created":
+            return self.event.data.get("state")
+        return _STATE_AFTER.get(self.event.type)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFilter:
+    """Which events a reader wants; what is empty does not narrow it."""
+
+    project_id: str
+    kind: str | None = None
+    queue: str | None = None
+    states: Collection[JobState] = ()  #: that the event brought the job into, or left it in
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def matches(self, event: FeedEvent) -> bool:
+        """Whether the reader gets it."""
+        return (
+            event.project_id == self.project_id
+            and self.kind in {None, event.kind}
+            and self.queue in {None, event.queue}
+            and (not self.states or event.state in self.states)
+            and self.labels.items() <= event.labels.items()
+        )
+
+
+class FeedPage(NamedTuple):
+    """Some events, and where their reader stands after them."""
+
+    events: list[FeedEvent]
+    place: Place
+    is_last: bool  #: when it was read, there was nothing more
+
+
+def read_position(connection: Connection) -> Position:
+    """The newest position: whatever ends from now on is new."""
+    row = connection.execute(_NOW).one()
+    epoch = zlib.crc32(f"{row.system} {row.timeline} {row.oid}".encode())
+    _, end, running = row.snapshot.split(":")
+    ids = frozenset(int(each) for each in running.split(",") if each)
+    return Position(f"{epoch:08x}", Snapshot(int(end), ids))
+
+
+def read_feed(
+    connection: Connection, place: Place, projects: Collection[str], limit: int
+) -> FeedPage:
+    """The next events of these projects: `limit` or fewer, however many there are.
+
+    Each statement may see more than the one before it, so that the connection may be in autocommit.
+    """
+    with planned_anew(connection):
+        is_newest = False
+        if place.until is None:
+            now = read_position(connection).snapshot
+            place = Place(place.after, _piece(connection, place.after, now, limit))
+            is_newest = place.until == now
+        assert place.until is not None
+        if place.until == place.after:
+            return FeedPage([], Place(place.after), is_newest)
+        binds = {"projects": list(projects), "limit": limit, "most_bytes": MOST_BYTES}
+        binds |= dict(zip(("job", "seq"), place.read, strict=True))
+        rows = [*connection.execute(_EVENTS, {**binds, **_window(place.after, place.until)})]
+    events = [_event(row) for row in rows if row.is_within]
+    if len(rows) == limit or len(events) < len(rows):
+        read = (events[-1].event.job_id, events[-1].event.seq)
+        return FeedPage(events, Place(place.after, place.until, read), is_last=False)
+    return FeedPage(events, Place(place.until), is_newest)
+
+
+_NOW = sa.text("""
+SELECT CAST(pg_current_snapshot() AS text) AS snapshot,
+       (SELECT system_identifier FROM pg_control_system()) AS system,
+       left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline,
+       (SELECT oid FROM pg_database WHERE datname = current_database()) AS oid
+""")
+# The piece's last transaction, if there are more events than fit.
+_CUT = sa.text("""
+SELECT xact_id FROM job_event WHERE xact_id >= :first AND xact_id < :end
+ORDER BY xact_id OFFSET :skipped LIMIT 1
+""")
+# A transaction gets its id with its first write, which may be long before it gets a job's lock:
+# so an event's predecessor may be of a later transaction, and has to be in the same piece.
+_PREDECESSOR = sa.text("""
+SELECT max(before.xact_id) FROM job_event AS event
+JOIN job_event AS before ON before.job_id = event.job_id AND before.seq = event.seq - 1
+WHERE (event.xact_id = ANY(:ended) OR event.xact_id >= :first) AND event.xact_id < :end
+      AND event.xact_id <> ALL(:running) AND before.xact_id >= :end
+""")
+_EVENTS = sa.text("""
+WITH fresh AS (
+    SELECT * FROM job_event WHERE xact_id = ANY(:ended)
+    UNION ALL
+    SELECT * FROM job_event
+    WHERE xact_id >= :first AND xact_id < :end AND xact_id <> ALL(:running)
+),
+next AS (
+    SELECT fresh.*, job.project_id, job.kind, job.queue, job.labels
+    FROM fresh JOIN job ON job.id = fresh.job_id
+    WHERE (fresh.job_id, fresh.seq) > (CAST(:job AS uuid), :seq) AND job.project_id = ANY(:projects)
+    ORDER BY fresh.job_id, fresh.seq LIMIT :limit
+),
+measured AS (
+    SELECT *, coalesce(sum(pg_column_size(data)) OVER (
+        ORDER BY job_id, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ), 0) < :most_bytes AS is_within
+    FROM next
+)
+SELECT job_id, seq, type, at, attempt, CASE WHEN is_within THEN data END AS data, xact_id,
+       project_id, kind, queue, labels, is_within
+FROM measured ORDER BY job_id, seq
+""").columns(data=JSONB, labels=JSONB)
+
+
+def _piece(connection: Connection, after: Snapshot, now: Snapshot, limit: int) -> Snapshot:
+    """How far to read at once: up to now, or so far that there are `limit` events or a few more."""
+    binds = {"first": after.end, "end": now.end, "skipped": limit - 1}
+    last = connection.execute(_CUT, binds).scalar_one_or_none()
+    until = now
+    while last is not None:
+        until = now.until(last)
+        last = connection.execute(_PREDECESSOR, _window(after, until)).scalar_one()
+    return until
+
+
+def _window(after: Snapshot, until: Snapshot) -> dict[str, Any]:
+    """Which transactions `until` sees and `after` does not."""
+    ended = [each for each in after.running if until.sees(each)]
+    running = [*until.running]
+    return {"ended": ended, "first": after.end, "end": until.end, "running": running}
+
+
+def _event(row: sa.Row[Any]) -> FeedEvent:
+    event = EventView(row.job_id, row.seq, row.type, row.at, row.attempt, row.data)
+    return FeedEvent(event, row.xact_id, row.project_id, row.kind, row.queue, row.labels)
