@@ -15,13 +15,19 @@ from pydantic import (
 )
 
 from jobs.keys.store import Scope
-from jobs.submissions import DEFAULT_PRIORITY, MAX_LABEL_LENGTH, MAX_LABELS, Submission
+from jobs.submissions import (
+    DEFAULT_PRIORITY,
+    EARLIEST,
+    HIGHEST_PRIORITY,
+    LONGEST,
+    MAX_LABEL_LENGTH,
+    MAX_LABELS,
+    MOST_ATTEMPTS,
+    Submission,
+)
 from lading.authoring import NAME_LENGTH, QUEUE
 
-LONGEST = timedelta(days=3653)  # ten years: a longer wait is a mistake in a unit
 MOST_IN_BATCH = 1000
-MOST_ATTEMPTS = 1000
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)  # far enough from the last day that Python can name
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _STORABLE = r"^[^\x00]*$"  # PostgreSQL keeps any character but this one
@@ -40,8 +46,8 @@ def _is_rfc_3339(value: Any) -> Any:
 
 
 def _is_storable(value: datetime) -> datetime:
-    if not _EARLIEST <= value <= _LATEST:
-        raise ValueError(f"Input should lie between {_EARLIEST.year} and {_LATEST.year}")
+    if not EARLIEST <= value <= _LATEST:
+        raise ValueError(f"Input should lie between {EARLIEST.year} and {_LATEST.year}")
     return value
 
 
@@ -89,7 +95,7 @@ class NewJob(_Body):
     queue: QueueName | None = Field(
         default=None, description="Instead of the kind's own", examples=["default"]
     )
-    priority: Annotated[Integer, Field(ge=0, le=9)] = Field(
+    priority: Annotated[Integer, Field(ge=0, le=HIGHEST_PRIORITY)] = Field(
         default=DEFAULT_PRIORITY, description="9 goes first"
     )
     run_at: Annotated[Moment, AfterValidator(_is_near)] | None = Field(

@@ -24,11 +24,10 @@ from sqlmodel import col
 
 from api.problems import Problem
 from jobs.database import autocommit, is_blocked, is_unavailable, make_engine
-from jobs.enqueue import Accepted, Intake, enqueue
+from jobs.enqueue import Accepted, Intake, created, enqueue
 from jobs.errors import DatabaseUnavailable, JobsError, KeyInFlight
 from jobs.hints import Hints
 from jobs.ids import uuid7
-from jobs.lifecycle import Moved
 from jobs.models import Job
 from jobs.settings import Settings
 from jobs.states import JobState
@@ -212,7 +211,7 @@ class IntakeWriter:
         for waiting, answer in answers:
             if isinstance(answer, Accepted) and not answer.replayed:
                 project_id = waiting.intake.project_id
-                self._hints.tell(_created(project_id, job) for job in answer.jobs)
+                self._hints.tell(created(project_id, job) for job in answer.jobs)
                 queues = {job.queue for job in answer.jobs if job.state is JobState.QUEUED}
                 self._hints.wake(sorted(queues))
 
@@ -232,22 +231,6 @@ def _find(connection: Connection, intake: Intake) -> Accepted:
     statement = sa.select(*job_columns()).where(col(Job.id).in_(ids))
     found = {row[0]: JobView._make(row) for row in connection.execute(statement)}
     return Accepted([found[job_id] for job_id in ids])
-
-
-def _created(project_id: str, job: JobView) -> Moved:
-    """The event that came with the job's row."""
-    return Moved(
-        id=job.id,
-        project_id=project_id,
-        queue=job.queue,
-        state=job.state,
-        attempt=0,
-        cancel_requested=False,
-        seq=1,
-        type="created",
-        at=job.created_at,
-        data={"state": str(job.state)},
-    )
 
 
 def _give(answers: Iterable[tuple[_Waiting, _Answer]]) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col
 
 from jobs.errors import JobDeleted, JobsError, KeyReused
+from jobs.lifecycle import Moved
 from jobs.models import STATE, IdempotencyKey, Job
 from jobs.submissions import NewJob
 from jobs.views import JobView, job_columns
@@ -55,6 +56,22 @@ def enqueue(
         Accepted([inserted[job.id] for job in intake.jobs]) if new else _replay(connection, intake)
         for intake, new in zip(intakes, is_new, strict=True)
     ]
+
+
+def created(project_id: str, job: JobView) -> Moved:
+    """The event that came with the new job's row."""
+    return Moved(
+        id=job.id,
+        project_id=project_id,
+        queue=job.queue,
+        state=job.state,
+        attempt=0,
+        cancel_requested=False,
+        seq=1,
+        type="created",
+        at=job.created_at,
+        data={"state": str(job.state)},
+    )
 
 
 def _take_keys(connection: Connection, intakes: Sequence[Intake]) -> set[tuple[str, str]]:

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,11 +16,16 @@ from jobs import documents
 from jobs.errors import Flaw, InvalidSubmission
 from jobs.ids import uuid7
 from jobs.registry import Registry
+from lading.authoring import is_queue_name
 
 MAX_ARGS_BYTES = 256 * 1024  # larger belongs into a file; a page of a hundred jobs stays readable
 MAX_LABELS = 64
 MAX_LABEL_LENGTH = 255  # characters, of a key and of a value
 DEFAULT_PRIORITY = 5
+HIGHEST_PRIORITY = 9
+MOST_ATTEMPTS = 1000  # a budget that is never spent is a mistake
+LONGEST = timedelta(days=3653)  # ten years: a longer wait is a mistake in a unit
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +68,7 @@ class NewJob(NamedTuple):
 def check(
     registry: Registry, submission: Submission, pointer: str = "#", job_id: UUID | None = None
 ) -> NewJob:
-    """The submission as a new job. InvalidSubmission names each flaw below `pointer`.
+    """The submission as a new job. InvalidSubmission names the flaws below `pointer`.
 
     The args are kept as they were given, so that a handler's model reads them again; for a kind
     with SecretStr fields a redacted copy goes beside them.
@@ -71,6 +76,8 @@ def check(
     kind = registry.get(submission.kind)
     if kind is None:
         raise InvalidSubmission(Flaw(f"{pointer}/kind", f"there is no kind {submission.kind!r}"))
+    if found := [*_out_of_bounds(submission, pointer)]:
+        raise InvalidSubmission(*found)
     try:
         model = kind.args_model.model_validate_json(_json(submission.args, f"{pointer}/args"))
     except ValidationError as error:
@@ -124,10 +131,45 @@ def _json(document: Any, pointer: str) -> str:
     return text
 
 
+def _out_of_bounds(asked: Submission, pointer: str) -> Iterator[Flaw]:
+    """What may not be asked of any kind. The API's own bounds lie within these."""
+    if asked.queue is not None and not is_queue_name(asked.queue):
+        yield Flaw(f"{pointer}/queue", f"no name of a queue: {asked.queue!r:.200}")
+    if not _is_within(asked.priority, 0, HIGHEST_PRIORITY):
+        yield Flaw(f"{pointer}/priority", f"not a whole number of 0 … {HIGHEST_PRIORITY}")
+    if asked.max_attempts is not None and not _is_within(asked.max_attempts, 1, MOST_ATTEMPTS):
+        yield Flaw(f"{pointer}/max_attempts", f"not a whole number of 1 … {MOST_ATTEMPTS}")
+    for name in ("timeout", "expires_in"):
+        duration = getattr(asked, name)
+        if duration is not None and not timedelta() < duration <= LONGEST:
+            yield Flaw(f"{pointer}/{name}", f"not longer than 0 s, or beyond {LONGEST.days} days")
+    if asked.delay is not None and not timedelta() <= asked.delay <= LONGEST:
+        yield Flaw(f"{pointer}/delay", f"negative, or beyond {LONGEST.days} days")
+    if asked.run_at is not None:
+        yield from _wrong_time(asked.run_at, f"{pointer}/run_at")
+        if asked.delay is not None:
+            yield Flaw(pointer, "run_at and delay exclude each other")
+
+
+def _wrong_time(run_at: object, pointer: str) -> Iterator[Flaw]:
+    if not isinstance(run_at, datetime) or run_at.utcoffset() is None:
+        yield Flaw(pointer, "not a time with a zone")
+    elif not EARLIEST <= run_at <= datetime.now(UTC) + LONGEST:
+        yield Flaw(pointer, f"before {EARLIEST.year}, or beyond {LONGEST.days} days")
+
+
+def _is_within(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
 def _labels(labels: Mapping[str, str], pointer: str) -> str:
+    if not isinstance(labels, Mapping):
+        raise InvalidSubmission(Flaw(pointer, "not a mapping of texts to texts"))
     if len(labels) > MAX_LABELS:
         raise InvalidSubmission(Flaw(pointer, f"more than {MAX_LABELS} labels"))
     for key, value in labels.items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise InvalidSubmission(Flaw(pointer, f"not a text: {key!r:.100}: {value!r:.100}"))
         if not 0 < len(key) <= MAX_LABEL_LENGTH or len(value) > MAX_LABEL_LENGTH:
             where = f"{pointer}/{_escaped(key)}"
             raise InvalidSubmission(Flaw(where, f"longer than {MAX_LABEL_LENGTH} characters"))

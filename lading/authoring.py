@@ -89,6 +89,11 @@ def find_kind(value: object) -> Kind | None:
     return kind if isinstance(kind, Kind) else None
 
 
+def is_queue_name(value: object) -> bool:
+    """Whether a queue can be called that."""
+    return isinstance(value, str) and bool(QUEUE.fullmatch(value)) and len(value) <= NAME_LENGTH
+
+
 def _check(pattern: re.Pattern[str], what: str, name: str) -> None:
     if not pattern.fullmatch(name) or len(name) > NAME_LENGTH:
         raise ValueError(
