@@ -4,13 +4,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
 
+if TYPE_CHECKING:
+    from lading.blocks import AsyncBlock, SyncBlock
+
 T = TypeVar("T")
 LogLevel = Literal["debug", "info", "warning", "error"]
+STEP_NAME_LENGTH = 255  # characters; it is shown in a line, and part of an index
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,42 @@ class Attempt:
     failures: int  #: attempts of this job that failed before
     max_attempts: int  #: this many failures end the job
     labels: Mapping[str, str]
+
+
+class StepNames:
+    """The names of steps and transactions that one attempt has used: one namespace for both."""
+
+    def __init__(self) -> None:
+        self._steps: set[str] = set()
+        self._blocks: set[str] = set()
+
+    def use(self, name: str) -> None:
+        """A step's. ValueError: no such name is possible, or a transaction has it."""
+        _check_step_name(name)
+        if name in self._blocks:
+            raise ValueError(f"{name!r} is the name of a transaction, so it cannot be a step's")
+        self._steps.add(name)
+
+    def enter(self, name: str) -> None:
+        """A transaction's. ValueError: no such name is possible, or it has been used."""
+        _check_step_name(name)
+        if name in self._blocks or name in self._steps:
+            raise ValueError(
+                f"{name!r} has been used in this attempt: the names of steps and transactions are"
+                " unique within a job"
+            )
+        self._blocks.add(name)
+
+    def leave(self, name: str) -> None:
+        """The transaction was rolled back: it may be made again."""
+        self._blocks.discard(name)
+
+
+def _check_step_name(name: object) -> None:
+    if not (isinstance(name, str) and 0 < len(name) <= STEP_NAME_LENGTH and name.isprintable()):
+        raise ValueError(
+            f"{name!r:.300} is no name of a step: 1 … {STEP_NAME_LENGTH} printable characters"
+        )
 
 
 class BaseContext(ABC):
@@ -108,9 +148,22 @@ class JobContext(BaseContext):
     def step(self, name: str, function: Callable[[], T]) -> T:
         """The JSON result of `function`, which runs once only: a later attempt gets the stored one.
 
-        `name` is unique within the job. A crash between the end of `function` and the commit of its
-        result makes it run again. Raises whatever `function` raises, storing nothing then; and
-        JobCancelled when this attempt no longer owns the job.
+        `name` is unique within the job, transactions included. A crash between the end of
+        `function` and the commit of its result makes it run again. Raises whatever `function`
+        raises, storing nothing then; and JobCancelled when this attempt no longer owns the job.
+        """
+
+    @abstractmethod
+    def transaction(self, name: str) -> "SyncBlock":
+        """In a `with`: the block is done once, however often its job is attempted.
+
+        The block's writes through its session (a SQLModel Session on LADING_DATABASE_URL), the step
+        `name`, and children that it submits are committed together at the block's end, if this
+        attempt still owns the job; else they are rolled back, and JobCancelled is raised. Whatever
+        the block raises rolls them back, and passes. An attempt that finds the step stored skips
+        the block: nothing of it runs, so what comes after must not need its variables.
+
+        `name` is unique within the job, steps included; ValueError when this attempt has used it.
         """
 
     @abstractmethod
@@ -118,7 +171,8 @@ class JobContext(BaseContext):
         """A child job is accepted; `options` are the fields of a submission (queue, delay, …).
 
         The n-th submit of one job is the same child on every attempt, so that a retry makes none
-        twice. Raises Fail when the kind is unknown or the args are refused.
+        twice; inside a step or a transaction they are counted for themselves. Raises Fail when the
+        kind is unknown, or something is refused.
         """
 
 
@@ -128,6 +182,10 @@ class AsyncJobContext(BaseContext):
     @abstractmethod
     async def step(self, name: str, function: Callable[[], T | Awaitable[T]]) -> T:
         """See JobContext.step; `function` may be a coroutine function."""
+
+    @abstractmethod
+    def transaction(self, name: str) -> "AsyncBlock":
+        """See JobContext.transaction: `async with`, and a SQLModel AsyncSession."""
 
     @abstractmethod
     async def submit(self, kind: str, args: BaseModel | Mapping[str, Any], **options: Any) -> UUID:

@@ -6,15 +6,29 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel
 
 from lading.authoring import Kind, find_kind
-from lading.context import AsyncJobContext, Attempt, BaseContext, JobContext, LogLevel, StoredFile
+from lading.context import (
+    AsyncJobContext,
+    Attempt,
+    BaseContext,
+    JobContext,
+    LogLevel,
+    StepNames,
+    StoredFile,
+)
 from lading.outcomes import Cancel, Fail, JobCancelled, JobTimeout, Retry
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from lading.rehearsal import RehearsedAwaitedBlock, RehearsedBlock, Stage
 
 T = TypeVar("T")
 
@@ -38,7 +52,7 @@ class Run:
     error: BaseException | None = None  #: what the handler raised
     progress: list[tuple[float, str | None]] = field(default_factory=list)
     logs: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    steps: dict[str, Any] = field(default_factory=dict)
+    steps: dict[str, Any] = field(default_factory=dict)  #: transactions have None
     submitted: list[Submitted] = field(default_factory=list)
     files: dict[UUID, StoredFile] = field(default_factory=dict)  #: given and saved ones
 
@@ -54,13 +68,16 @@ def run(
     files: Mapping[UUID, Path] | None = None,
     steps: Mapping[str, Any] | None = None,
     cancelled: bool = False,
+    engine: "Engine | None" = None,
 ) -> Run:
     """One attempt of the handler, run here and now.
 
     `args` are validated as at a submission (pydantic.ValidationError). `files` are the stored files
     that it may open, by id; `steps` those an earlier attempt has stored; `cancelled`: a cancel has
     been asked for. What the handler raises stands in the result, as its outcome would. Saved files
-    lie in a temporary folder that the caller may delete.
+    lie in a temporary folder that the caller may delete. Transactions are made on `engine`, if none
+    is given on an empty SQLite in memory; they need SQLModel, and the step of a transaction that
+    was committed stands in the result.
     """
     kind = find_kind(function)
     if kind is None:
@@ -73,24 +90,23 @@ def run(
         record.files[file_id] = _stored(file_id, path, path.name, "application/octet-stream")
     raw = args.model_dump(mode="python", by_alias=True) if isinstance(args, BaseModel) else args
     validated = kind.args_model.model_validate(raw)
-    _attempt(kind, facts, validated, record, cancelled=cancelled)
+    recorder = _AsyncRecorder if kind.is_async else _Recorder
+    _attempt(kind, recorder(facts, record, cancelled, engine), validated, record)
     return record
 
 
-def _attempt(kind: Kind, facts: Attempt, args: BaseModel, record: Run, *, cancelled: bool) -> None:
+def _attempt(kind: Kind, context: "_Recording", args: BaseModel, record: Run) -> None:
     try:
+        value = cast("Callable[..., Any]", kind.handler)(context, args)
         if kind.is_async:
-            handler = cast("Callable[..., Any]", kind.handler)
-            value = asyncio.run(handler(_AsyncRecorder(facts, record, cancelled), args))
-        else:
-            value = kind.handler(_Recorder(facts, record, cancelled), args)
+            value = asyncio.run(value)
         record.result = kind.result_adapter.dump_python(value, mode="json")
     except (Cancel, JobCancelled) as error:
         record.outcome, record.error = "cancelled", error
     except Fail as error:
         record.outcome, record.error = "failed", error
     except (Retry, JobTimeout, Exception) as error:  # noqa: BLE001 - any of them is an outcome
-        record.outcome = "failed" if facts.failures + 1 >= facts.max_attempts else "retried"
+        record.outcome = "failed" if context.is_last_attempt else "retried"
         record.error = error
 
 
@@ -99,9 +115,12 @@ def _stored(file_id: UUID, path: Path, name: str, media_type: str) -> StoredFile
 
 
 class _Recording(BaseContext):
-    def __init__(self, facts: Attempt, record: Run, cancelled: bool) -> None:
+    def __init__(
+        self, facts: Attempt, record: Run, cancelled: bool, engine: "Engine | None"
+    ) -> None:
         super().__init__(facts)
-        self._record, self._cancelled = record, cancelled
+        self._record, self._cancelled, self._engine = record, cancelled, engine
+        self._names = StepNames()
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         self.check()
@@ -139,13 +158,27 @@ class _Recording(BaseContext):
         self._record.submitted.append(child)
         return child.id
 
+    def _find_step(self, name: str) -> bool:
+        self.check()
+        self._names.use(name)
+        return name in self._record.steps
+
+    @cached_property
+    def _stage(self) -> "Stage":
+        from lading.rehearsal import Stage  # noqa: PLC0415 - only this needs SQLModel
+
+        return Stage(self._record.steps, self._record.submitted, self._names, self._engine)
+
 
 class _Recorder(_Recording, JobContext):
     def step(self, name: str, function: Callable[[], T]) -> T:
-        self.check()
-        if name not in self._record.steps:
+        if not self._find_step(name):
             self._record.steps[name] = function()
         return cast("T", self._record.steps[name])
+
+    def transaction(self, name: str) -> "RehearsedBlock":
+        self.check()
+        return self._stage.block(name)
 
     def submit(self, kind: str, args: BaseModel | Mapping[str, Any], **options: Any) -> UUID:
         return self._submitted(kind, args, options)
@@ -153,11 +186,14 @@ class _Recorder(_Recording, JobContext):
 
 class _AsyncRecorder(_Recording, AsyncJobContext):
     async def step(self, name: str, function: Callable[[], T | Awaitable[T]]) -> T:
-        self.check()
-        if name not in self._record.steps:
+        if not self._find_step(name):
             value = function()
             self._record.steps[name] = await value if inspect.isawaitable(value) else value
         return cast("T", self._record.steps[name])
+
+    def transaction(self, name: str) -> "RehearsedAwaitedBlock":
+        self.check()
+        return self._stage.awaited_block(name)
 
     async def submit(self, kind: str, args: BaseModel | Mapping[str, Any], **options: Any) -> UUID:
         return self._submitted(kind, args, options)

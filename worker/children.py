@@ -11,19 +11,19 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 from sqlmodel import col
 
-from jobs.enqueue import Accepted, Intake, enqueue
-from jobs.errors import InvalidSubmission, LeaseLost
+from jobs.enqueue import Accepted, Intake, created, enqueue
+from jobs.errors import Flaw, InvalidSubmission, LeaseLost
 from jobs.lifecycle import Claim, Moved
 from jobs.models import Job
 from jobs.registry import Registry
 from jobs.states import JobState
 from jobs.submissions import NewJob, Submission, check
-from jobs.views import JobView
 from lading.args import as_json
 from lading.durations import as_timedelta
 from lading.outcomes import Fail
 
-_DURATIONS = ("delay", "timeout", "expires_in")
+_DURATIONS = {"delay", "timeout", "expires_in"}
+OPTIONS = _DURATIONS | {"queue", "priority", "run_at", "max_attempts", "labels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +34,52 @@ class Parent:
     process_id: UUID  #: whose intake it is counted in
 
 
-def child_id(parent: UUID, number: int) -> UUID:
-    """The id of a job's n-th child: a UUIDv7 of the parent's time and of both's hash (RFC 9562).
+def child_id(parent: UUID, number: int, part: str = "") -> UUID:
+    """The id of a job's n-th child: a UUIDv7 of the parent's time and of all's hash (RFC 9562).
 
-    So it is the same on every attempt, and lies beside its parent in the index.
+    `part` is the step or transaction in which it is the n-th. So the id is the same on every
+    attempt, and lies beside its parent in the index.
     """
-    digest = hashlib.sha256(parent.bytes + number.to_bytes(8)).digest()
+    digest = hashlib.sha256(parent.bytes + number.to_bytes(8) + part.encode()).digest()
     value = int.from_bytes(parent.bytes[:6] + digest[:10])
     return UUID(int=value & ~(0xF << 76 | 0b11 << 62) | 0x7 << 76 | 0b10 << 62)
 
 
 def checked(
     registry: Registry,
-    child: tuple[UUID, int],
+    ids: tuple[UUID, UUID],
     kind: str,
     args: BaseModel | Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> NewJob:
-    """The child, the n-th of that job, as it would be inserted.
+    """The child as it would be inserted; `ids` are its parent's and its own.
 
-    Fail when the kind is unknown or something is refused.
+    Fail when the kind is unknown or something is refused, by the bounds of every submission.
     """
-    durations = {
-        name: as_timedelta(options[name]) for name in _DURATIONS if options.get(name) is not None
-    }
-    submission = Submission(
-        kind=kind, args=as_json(args), parent_id=child[0], **{**options, **durations}
-    )
+    parent_id, job_id = ids
     try:
-        return check(registry, submission, job_id=child_id(*child))
+        submission = Submission(
+            kind=kind, args=as_json(args), parent_id=parent_id, **_read(options)
+        )
+        return check(registry, submission, job_id=job_id)
     except InvalidSubmission as error:
         raise Fail(f"a child job is refused: {error}") from error
+
+
+def _read(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as a Submission has them; None takes the default."""
+    flaws = [
+        Flaw(f"#/{name}", "there is no such option") for name in options if name not in OPTIONS
+    ]
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in _DURATIONS & given.keys():
+        try:
+            given[name] = as_timedelta(given[name])
+        except ValueError as error:
+            flaws.append(Flaw(f"#/{name}", str(error)))
+    if flaws:
+        raise InvalidSubmission(*flaws)
+    return given
 
 
 def submit(connection: Connection, parent: Parent, child: NewJob) -> list[Moved]:
@@ -86,19 +101,4 @@ def submit(connection: Connection, parent: Parent, child: NewJob) -> list[Moved]
     intake = Intake(claim.project_id, [child])
     (accepted,) = enqueue(connection, [intake], process_id=parent.process_id)
     assert isinstance(accepted, Accepted)  # without a key nothing is refused
-    return [_created(claim.project_id, job) for job in accepted.jobs]
-
-
-def _created(project_id: str, job: JobView) -> Moved:
-    return Moved(
-        id=job.id,
-        project_id=project_id,
-        queue=job.queue,
-        state=job.state,
-        attempt=0,
-        cancel_requested=False,
-        seq=1,
-        type="created",
-        at=job.created_at,
-        data={"state": job.state},
-    )
+    return [created(claim.project_id, job) for job in accepted.jobs]

@@ -13,10 +13,11 @@ from structlog.contextvars import bound_contextvars
 
 from lading.outcomes import JobTimeout
 from worker import outcomes
-from worker.context import AsyncContext, SyncContext, Tie
+from worker.context import AsyncContext, SyncContext
 from worker.execution import Execution
 from worker.limits import alarm, can_alarm
 from worker.outcomes import Ended
+from worker.tie import Tie
 
 
 class Caught:

@@ -25,12 +25,15 @@ from worker.link import Link
 from worker.loop import Loop
 from worker.patience import until_answered
 from worker.recorder import Recorder
+from worker.sessions import Sessions
 
 T = TypeVar("T")
 MovedT = TypeVar("MovedT", Moved, Claim)
 
 CHILD_CONNECTIONS = 4  # one attempt, the recorder, and what an async handler does beside them
 TRANSACTIONS = 1  # of these, for what takes several statements
+CHILD_BLOCKS = 1  # an attempt seldom has two transactions open at a time
+THREADS_BLOCKS = 10  # each holds its connection for as long as its handler likes
 THREADS_CONNECTIONS = 10  # a statement takes a millisecond: enough for some thousand a second
 
 
@@ -46,6 +49,7 @@ class Runtime:
         self.pid = os.getpid()
         size = CHILD_CONNECTIONS if forked else THREADS_CONNECTIONS
         self.engine: Engine = make_engine(settings, name="worker", size=size)
+        self.sessions = Sessions(settings, CHILD_BLOCKS if forked else THREADS_BLOCKS)
         self.hints = Hints(settings.broker_url.get_secret_value())
         self.files = FileStore(settings.files_dir)
         self._lines = Lines(self.engine, size - TRANSACTIONS)
