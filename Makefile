@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-docker chaos check fmt lock upgrade clean
+.PHONY: help dev test test-docker chaos check fmt audit lock upgrade clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: $(VENV)/test.installed ## Check format, lint, types, imports, locks and m
 fmt: $(VENV)/test.installed ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+audit: $(VENV)/dev.installed ## Recount a whole database: that of LADING_DATABASE_URL, or of `make dev`
+	@$(BIN)/python -m jobs.audit $(ARGS)
 
 lock: $(VENV)/test.installed ## Compile requirements/*.lock from pyproject.toml; versions stay
 	$(BIN)/python -m dev.lock
