@@ -75,6 +75,12 @@ def list_keys(connection: Connection, project_id: str) -> list[KeyView]:
     return [KeyView._make(row) for row in connection.execute(statement)]
 
 
+def find_existing(connection: Connection, key_ids: Collection[str]) -> set[str]:
+    """Those of the keys that are still there."""
+    statement = sa.select(col(ApiKey.id)).where(col(ApiKey.id).in_(key_ids))
+    return {*connection.execute(statement).scalars()}
+
+
 def delete_key(connection: Connection, project_id: str, key_id: str) -> None:
     """The key opens nothing any more. KeyMissing."""
     statement = sa.delete(ApiKey).where(
