@@ -58,10 +58,10 @@ BEGIN
         ) AS rule (is_broken, complaint) WHERE is_broken);
     IF refused IS NULL THEN
         refused := (
-            SELECT min(format('%s is a number of seconds', key)) FROM jsonb_each(given)
+            SELECT min(format('%s is a number of seconds, up to ten years', key)) FROM jsonb_each(given)
             WHERE key IN ('delay', 'timeout', 'expires_in')
                   AND (jsonb_typeof(value) <> 'number'
-                       OR NOT value::text::double precision BETWEEN 0 AND 3153600000
+                       OR NOT value::text::double precision BETWEEN 0 AND 315619200 -- 3653 days
                        OR (key <> 'delay' AND value::text::double precision = 0)));
     END IF;
     IF refused IS NULL AND given ? 'labels' THEN
@@ -107,6 +107,9 @@ BEGIN
 
     due := coalesce((given->>'run_at')::timestamptz,
                     at_once + (given->>'delay')::double precision * interval '1 s');
+    IF due NOT BETWEEN '1970-01-01Z'::timestamptz AND at_once + interval '3654 days' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'run_at is before 1970, or beyond ten years';
+    END IF;
     INSERT INTO job (id, project_id, kind, queue, priority, args, redacted_args, labels,
                      max_attempts, timeout_seconds, state, seq, created_at, run_at, queued_at,
                      expires_at)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,6 +31,7 @@ from jobs.submissions import Submission, check
 from lading import JobContext, job
 from lading.authoring import find_kind
 from lading.enqueue import enqueue as enqueue_here
+from tests.conftest import ROOT
 from tests.jobs.making import PROJECT, read_events, read_job
 from tests.kinds_for_tests import Echo, Secret, echo, secret
 
@@ -61,6 +63,7 @@ def call(
     return made
 
 
+SOON = datetime.now(UTC) + timedelta(days=366)
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "many": {
@@ -71,7 +74,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "labels": {"team": "a"},
     },
     "later": {"delay": 60, "expires_in": 5},
-    "at a time": {"run_at": "2099-01-01T00:00:00+02:00"},
+    "at a time": {"run_at": f"{SOON.year}-12-31T00:00:00+02:00"},
     "overdue": {"run_at": "2001-01-01T00:00:00Z"},
 }
 
@@ -113,6 +116,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "long args": ({"value": "x" * 262_144}, {}, "262144"),
     "two times": ({}, {"delay": 1, "run_at": "2099-01-01T00:00:00Z"}, "not both"),
     "a time of nowhere": ({}, {"run_at": "2099-01-01T00:00:00"}, "offset"),
+    "a time far away": ({}, {"run_at": "2999-01-01T00:00:00Z"}, "ten years"),
     "a queue in capitals": ({}, {"queue": "Mail"}, "queue"),
     "a priority too high": ({}, {"priority": 10}, "priority"),
     "no attempts": ({}, {"max_attempts": 0}, "max_attempts"),
@@ -253,13 +257,12 @@ def exists(engine: Engine, job_id: UUID) -> bool:
 
 
 def test_sessions_and_connections_of_all_drivers_are_taken(engine: Engine, url: str) -> None:
-    at = datetime(2099, 1, 1, tzinfo=UTC)
     with Session(engine) as session:
         by_session = enqueue_here(session, echo, Echo(value="ä"), delay=timedelta(seconds=5))
         assert not exists(engine, by_session)
         session.commit()
     with engine.begin() as connection:
-        by_connection = enqueue_here(connection, "test.echo", {"value": 1}, run_at=at, labels={})
+        by_connection = enqueue_here(connection, "test.echo", {"value": 1}, run_at=SOON, labels={})
     with psycopg.connect(url) as driver:
         by_psycopg = enqueue_here(driver, "test.echo", {"value": None}, priority=0)
     assert all(exists(engine, each) for each in (by_session, by_connection, by_psycopg))
@@ -292,8 +295,30 @@ def test_what_is_wrong_is_said_before_anything_is_sent(engine: Engine) -> None:
         with pytest.raises(ValidationError):
             enqueue_here(connection, secret, {"user": "ann"})
         with pytest.raises(ValueError, match="time zone"):
-            enqueue_here(connection, echo, {}, run_at=datetime(2099, 1, 1))  # noqa: DTZ001
+            enqueue_here(connection, echo, {}, run_at=datetime(2027, 1, 1))  # noqa: DTZ001
         with pytest.raises(TypeError, match="@job"):
             enqueue_here(connection, len, {})
         with pytest.raises(TypeError, match="psycopg"):
             enqueue_here(engine, echo, {})  # type: ignore[call-overload]
+
+
+def test_the_how_to_does_what_it_says(engine: Engine) -> None:
+    """Its function and its SQL are run as they stand there."""
+    page = (ROOT / "docs/how-to/enqueue-in-your-transaction.md").read_text()
+    (python,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (script,) = re.findall(r"^```sql\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE shop_order (number integer)"))
+    names: dict[str, Any] = {}
+    exec(python, names)
+    with Session(engine) as session:
+        names["save_order"](session, 6)
+    with engine.connect() as connection:
+        for statement in script.split(";")[1:3]:
+            connection.exec_driver_sql(statement)
+        connection.commit()
+        found = "SELECT args->>'value', state::text FROM job WHERE args->>'value' IN ('6', '7')"
+        rows = {tuple(row) for row in connection.execute(sa.text(found))}
+        orders = connection.execute(sa.text("SELECT number FROM shop_order ORDER BY 1"))
+        numbers = [*orders.scalars()]
+    assert (rows, numbers) == ({("6", "queued"), ("7", "scheduled")}, [6, 7])
