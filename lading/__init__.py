@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lading.authoring import Kind, job
 from lading.context import AsyncJobContext, JobContext, StoredFile
+from lading.outbox import enqueue
 from lading.outcomes import Cancel, Fail, JobCancelled, JobTimeout, Retry
 from lading.retry import RetryPolicy
 
@@ -60,6 +61,7 @@ __all__ = [
     "Unauthorized",
     "Unreachable",
     "ValidationFailed",
+    "enqueue",
     "job",
 ]
 

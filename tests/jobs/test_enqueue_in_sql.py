@@ -30,7 +30,7 @@ from jobs.settings import Settings
 from jobs.submissions import Submission, check
 from lading import JobContext, job
 from lading.authoring import find_kind
-from lading.enqueue import enqueue as enqueue_here
+from lading import enqueue as enqueue_here
 from tests.conftest import ROOT
 from tests.jobs.making import PROJECT, read_events, read_job
 from tests.kinds_for_tests import Echo, Secret, echo, secret
