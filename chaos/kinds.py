@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from chaos.effects import END, START, STEP, note
 from lading import AsyncJobContext, JobContext, Retry, RetryPolicy, job
 
+MEBIBYTE = 1024 * 1024
+NOTICED_WITHIN = 30.0  # seconds; much longer than a look at the processes takes
 QUICK = RetryPolicy(base=0.2, cap=1)
 
 
@@ -20,6 +22,12 @@ class Work(BaseModel):
     token: str  #: returned, so that a result can be told from another one's
     ms: float = 20
     steps: int = 0  #: of chaos.steps
+
+
+class Hunger(Work):
+    """Of chaos.hog."""
+
+    times: int = 1
 
 
 @job("chaos.work", retry=QUICK)
@@ -76,6 +84,18 @@ def poison(context: JobContext, args: Work) -> str:
     context.log("warning", "about to die", attempt=context.attempt)
     time.sleep(args.ms / 1000)
     os.kill(os.getpid(), signal.SIGKILL)
+    return args.token
+
+
+@job("chaos.hog", retry=QUICK, memory_limit="64MiB")
+def hog(context: JobContext, args: Hunger) -> str:
+    """Takes far more memory than it may, on its first attempts, and keeps it."""
+    note(START, context.job_id, context.attempt)
+    if context.attempt <= args.times:
+        taken = [b"x" * MEBIBYTE for _ in range(256)]
+        time.sleep(NOTICED_WITHIN)
+        taken.clear()
+    note(END, context.job_id, context.attempt)
     return args.token
 
 

@@ -70,7 +70,7 @@ def _recovered(outcome: Outcome) -> str:
         return _with_limit(worst.seconds, worst.limit)
     if outcome.recovered is not None:
         return _with_limit(outcome.recovered, outcome.limit)
-    return "–" if outcome.flow is None else _with_limit(outcome.flow, None)
+    return "–"
 
 
 def _with_limit(seconds: float, limit: float | None) -> str:

@@ -1,7 +1,8 @@
-"""Jobs that do harm: they die, they do not end."""
+"""Jobs that do harm: they die, they take too much, they do not end."""
 
 from typing import Any
 
+from chaos.book import Entry
 from chaos.scenario import scenario
 from chaos.stage import Stage
 
@@ -20,12 +21,24 @@ def poison(stage: Stage) -> None:
     jobs = [stage.submit("chaos.poison", ms=50, **expected) for _ in range(4)]
     load.join()
     stage.finish(jobs)
-    client = stage.client()
-    for job in jobs:
-        told = client.get(f"/v1/jobs/{job.id}/attempts")["items"]
-        story = [(each["outcome"], each["cause"]) for each in told]
-        stage.check(story == [("crashed", "crashed")] * CRASHES, f"{job.id} tells {story}")
-    client.close()
+    _expect_stories(stage, jobs, [("crashed", "crashed")] * CRASHES)
+
+
+@scenario(
+    "out-of-memory",
+    title="10 jobs that once take more memory than they may, and 4 that always do",
+    plain="10 of 10 lost; hardened: none lost, but the 4 run for ever",
+    seconds=25,
+)
+def take_too_much_memory(stage: Stage) -> None:
+    load = stage.load(rate=10, seconds=6)
+    jobs = [stage.submit("chaos.hog", times=1, starts=2) for _ in range(10)]
+    expected: dict[str, Any] = {"state": "failed", "cause": "memory", "starts": CRASHES}
+    always = [stage.submit("chaos.hog", times=CRASHES, **expected) for _ in range(4)]
+    load.join()
+    stage.finish([*jobs, *always])
+    _expect_stories(stage, jobs, [("crashed", "memory"), ("succeeded", None)])
+    _expect_stories(stage, always, [("crashed", "memory")] * CRASHES)
 
 
 @scenario(
@@ -44,3 +57,13 @@ def run_too_long(stage: Stage) -> None:
     jobs += [stage.submit("chaos.work", ms=length, options={"queue": "long"}) for _ in range(8)]
     stage.finish(jobs)
     platform.drop(worker)
+
+
+def _expect_stories(stage: Stage, jobs: list[Entry], story: list[tuple[str, str | None]]) -> None:
+    """The attempts of each job tell this: outcomes and causes."""
+    client = stage.client()
+    for job in jobs:
+        told = client.get(f"/v1/jobs/{job.id}/attempts")["items"]
+        found = [(each["outcome"], each["cause"]) for each in told]
+        stage.check(found == story, f"the attempts of {job.id} tell {found}, not {story}")
+    client.close()
