@@ -47,4 +47,6 @@ def _needed(path: str, method: str) -> store.Scope:
         return store.Scope.METRICS_READ
     if path == "/v1/keys" or path.startswith("/v1/keys/"):
         return store.Scope.KEYS_MANAGE
+    if path == "/v1/ws-tickets":
+        return store.Scope.JOBS_READ  # it opens no more than its key does
     return store.Scope.JOBS_READ if method in _READING else store.Scope.JOBS_WRITE

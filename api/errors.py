@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
@@ -151,6 +152,13 @@ def parameter_flaw(name: str, message: str, part: str = "query") -> Problem:
 def body_flaw(pointer: str, message: str) -> Problem:
     """A part of the body does not fit."""
     return _validation_failed([{"pointer": pointer, "detail": message}])
+
+
+def model_flaws(error: ValidationError, *path: str) -> Problem:
+    """A document that came in another way than as a body does not fit; it stands at `path`."""
+    return _validation_failed(
+        [_flaw(("body", *path, *each["loc"]), each["msg"]) for each in error.errors()]
+    )
 
 
 _CODES = {

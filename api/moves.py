@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
 
-from api import schemas
+from api import moving, schemas
 from api.bodies import Cancellation, Rerun
 from api.documents import job_document, json_response
 from api.jobs import ACCEPTED, FINISHED, SUBMITTING, JobId
@@ -15,12 +15,10 @@ from api.strict import StrictRoute
 from api.submitting import accepted_response, submit_one
 from jobs import lifecycle, removal
 from jobs.queries import get_job, get_submission
-from jobs.states import JobState
 from jobs.views import JobView
 
 router = APIRouter(route_class=StrictRoute, tags=["jobs"])
 
-NO_REASON = "requested"  #: stands where nobody said why
 _MOVED = {
     202: answer("It is so", "ETag", model=schemas.Job),
     **problems("job-not-found", "invalid-transition"),
@@ -47,22 +45,16 @@ async def cancel_job(
     request: Request, job_id: JobId, body: Annotated[Cancellation | None, Body()] = None
 ) -> Response:
     """End a job. A running one is asked to: unless it succeeds all the same, it ends cancelled."""
-    parts, project_id = parts_of(request), principal_of(request).project_id
-    reason = (body.reason if body else None) or NO_REASON
-    moved = await parts.database.run(lifecycle.cancel, project_id, job_id, reason)
-    if moved is not None:
-        parts.hints.tell([moved])
-    job = await parts.database.run(get_job, project_id, job_id)
-    was_so = moved is None and job.state is JobState.CANCELLED
-    return _moved(parts, job, 200 if was_so else 202)
+    parts, principal = parts_of(request), principal_of(request)
+    job, status = await moving.cancel(parts, principal, job_id, body.reason if body else None)
+    return _moved(parts, job, status)
 
 
 @router.post("/v1/jobs/{job_id}/retry", status_code=202, responses=_MOVED)
 async def retry_job(request: Request, job_id: JobId) -> Response:
     """Start a failed, cancelled or retrying job again, with fresh budgets."""
-    parts, project_id = parts_of(request), principal_of(request).project_id
-    parts.hints.tell([await parts.database.run(lifecycle.retry, project_id, job_id)])
-    return _moved(parts, await parts.database.run(get_job, project_id, job_id))
+    parts, principal = parts_of(request), principal_of(request)
+    return _moved(parts, await moving.retry(parts, principal, job_id))
 
 
 @router.post("/v1/jobs/{job_id}/run-now", status_code=202, responses=_MOVED)
