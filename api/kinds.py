@@ -58,6 +58,7 @@ def kind_document(kind: Kind) -> dict[str, Any]:
                 "cap": as_timedelta(retry.cap).total_seconds(),
             },
         },
+        "memory_limit": kind.memory_limit,
         "args_schema": kind.args_model.model_json_schema(),
         "result_schema": _result_schema(kind),
     }

@@ -155,6 +155,9 @@ class Kind(_Answer):
     description: str | None = Field(description="The handler's docstring")
     queue: str
     defaults: KindDefaults
+    memory_limit: int | None = Field(
+        description="Bytes that an attempt may add to its process; null: no limit"
+    )
     args_schema: dict[str, JsonValue] = Field(description="JSON Schema, 2020-12")
     result_schema: dict[str, JsonValue] | None = Field(description="null: any JSON value")
 
@@ -227,6 +230,12 @@ class ApiKeys(_Answer):
 
 class MadeApiKey(ApiKey):
     key: str = Field(description="The key itself; it is shown this once")
+
+
+class WsTicket(_Answer):
+    ticket: str = Field(description="For the subprotocol `ticket.<ticket>`; it is shown this once")
+    expires_at: datetime
+    scopes: list[Scope]
 
 
 class Alive(_Answer):

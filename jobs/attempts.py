@@ -50,7 +50,7 @@ class Error:
 class Usage:
     """What an attempt took of its machine, as far as that is known."""
 
-    max_rss_bytes: int | None = None  #: the peak of its process
+    max_rss_bytes: int | None = None  #: the peak of its process and those that it made
     cpu_seconds: float | None = None
 
 

@@ -14,12 +14,16 @@ class Registry(Mapping[str, Kind]):
     """The kinds of one process by name, in order of their names. It does not change."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
-        """ValueError when two handlers claim the same name."""
+        """ValueError when two handlers claim the same name, or threads are to limit memory."""
         found: dict[str, Kind] = {}
         for kind in kinds:
             if found.setdefault(kind.name, kind).handler is not kind.handler:
                 first, second = found[kind.name].handler, kind.handler
                 raise ValueError(f"{kind.name} is handled by {first!r} and by {second!r}")
+            if kind.memory_limit is not None and runs_on_threads(kind.queue):
+                raise ValueError(
+                    f"{kind.name} cannot have a memory_limit: {kind.queue} runs on threads"
+                )
         self._kinds = MappingProxyType(dict(sorted(found.items())))
 
     def __getitem__(self, name: str) -> Kind:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ByteSize, TypeAdapter, ValidationError
 
 from lading.durations import as_timedelta
 from lading.retry import RetryPolicy
@@ -38,6 +38,7 @@ class Kind:
     max_attempts: int = 5
     timeout: timedelta | None = None  #: hard limit of one attempt; None: no limit
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    memory_limit: int | None = None  #: bytes that an attempt may add to its process; None: any
 
     @property
     def is_async(self) -> bool:
@@ -57,13 +58,17 @@ def job(
     max_attempts: int = 5,
     timeout: float | timedelta | None = None,
     retry: RetryPolicy | None = None,
+    memory_limit: int | str | None = None,
 ) -> Callable[[HandlerT], HandlerT]:
     """The decorated function handles jobs of the kind `name`, and can still be called as before.
 
     It takes a context and one Pydantic model, by annotation, and returns a Pydantic model, a JSON
     value or None. `queue` decides the pool: `io` and `io.*` run on threads, all others on
-    processes. `timeout` (seconds or timedelta) is the hard limit of one attempt. ValueError or
-    TypeError when a name, a number or the signature is not as said.
+    processes. `timeout` (seconds or timedelta) is the hard limit of one attempt. `memory_limit`
+    (bytes, or text like "512MiB") is how much memory an attempt may add to its process, with the
+    processes that it makes; one that takes more is killed, which counts as a crash. It is kept by
+    pool processes on Linux: a kind of `io` cannot have one. ValueError or TypeError when a name, a
+    number or the signature is not as said.
     """
     _check(NAME, "kind", name)
     _check(QUEUE, "queue", queue)
@@ -72,11 +77,22 @@ def job(
     limit = None if timeout is None else as_timedelta(timeout)
     if limit == timedelta():
         raise ValueError(f"the timeout of {name} is longer than 0 s")
+    most_memory = None if memory_limit is None else _size(name, memory_limit)
 
     def decorate(function: HandlerT) -> HandlerT:
         args_model, result_type = _signature(name, function)
         policy = retry or RetryPolicy()
-        kind = Kind(name, function, args_model, result_type, queue, max_attempts, limit, policy)
+        kind = Kind(
+            name,
+            function,
+            args_model,
+            result_type,
+            queue,
+            max_attempts,
+            limit,
+            policy,
+            most_memory,
+        )
         setattr(function, _ATTRIBUTE, kind)
         return function
 
@@ -99,6 +115,18 @@ def _check(pattern: re.Pattern[str], what: str, name: str) -> None:
         raise ValueError(
             f"{name!r} is no {what} name: {pattern.pattern}, ≤ {NAME_LENGTH} characters"
         )
+
+
+def _size(name: str, value: int | str) -> int:
+    try:
+        size = TypeAdapter(ByteSize).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(
+            f"the memory_limit of {name} is bytes, or text like '512MiB', not {value!r}"
+        ) from error
+    if size <= 0:
+        raise ValueError(f"the memory_limit of {name} is more than 0 bytes")
+    return int(size)
 
 
 def _signature(name: str, function: Handler) -> tuple[type[BaseModel], Any]:

@@ -24,9 +24,9 @@ from uuid import UUID
 from billiard.process import current_process
 
 PLACES = 1024  # pool processes; a worker with more than a few dozen is a mistake
-RECORD_BYTES = 64  # of either column
-_RUNNING = struct.Struct("<i16sidd??")  # Running, as it lies in a place
-_SAID = struct.Struct("<16si?")  # an attempt and what is said to it
+RECORD_BYTES = 96  # of either column
+_RUNNING = struct.Struct("<i16sidd??qdqq")  # Running, as it lies in a place
+_SAID = struct.Struct("<16si?q")  # an attempt and what is said to it
 _CHECKSUM = struct.Struct("<I")  # follows them
 _TRIES = 10  # readings of a place that is being written; one takes less than a microsecond
 VARIABLE = "LADING_WORKER_BOARD"  # the board's file, for children that are not made by fork
@@ -42,6 +42,10 @@ class Running(NamedTuple):
     limit: float  #: seconds it may take; infinite where there is no limit
     is_claimed: bool = False  #: else the claim may or may not have been committed
     is_reporting: bool = False  #: its handler is done; all that is left is to say so
+    memory_limit: int = 0  #: bytes that it may add to its process; 0: no limit
+    cpu_at_start: float = 0.0  #: seconds; this and the rest: see usage.Start
+    rss_at_start: int = 0
+    memory_at_start: int = 0
 
     @property
     def key(self) -> tuple[UUID, int]:
@@ -62,6 +66,7 @@ class Said(NamedTuple):
     """What the parent says to one attempt."""
 
     is_cancelled: bool = False  #: somebody has asked for its end
+    peak_rss: int = 0  #: bytes that its process and those it has made took at most, if seen
 
 
 class Board(ABC):

@@ -21,7 +21,7 @@ from worker.handling import handle
 from worker.link import Link
 from worker.notes import Notes
 from worker.outcomes import Ended
-from worker.reporting import cpu_seconds, report
+from worker.reporting import report
 from worker.runtime import Runtime
 
 
@@ -55,14 +55,22 @@ def _prepare(runtime: Runtime, claimed: Claim) -> Execution:
         claimed.labels,
     )
     link = Link(facts, None if limit is None else timedelta(seconds=limit))
-    return Execution(runtime, claimed, kind, link, Notes(link), cpu_seconds(runtime))
+    return Execution(runtime, claimed, kind, link, Notes(link), runtime.meter.begin())
 
 
 def _announce(execution: Execution, place: Running) -> Running:
     """From now on the watch knows the attempt's limit, and the recorder its notes."""
     runtime, link = execution.runtime, execution.link
     limit = math.inf if link.limit is None else link.limit.total_seconds()
-    running = place._replace(since=link.started_at, limit=limit, is_claimed=True)
+    running = place._replace(
+        since=link.started_at,
+        limit=limit,
+        is_claimed=True,
+        memory_limit=execution.kind.memory_limit or 0,
+        cpu_at_start=execution.start.cpu,
+        rss_at_start=execution.start.rss,
+        memory_at_start=execution.start.memory,
+    )
     runtime.board.write(running)
     runtime.links[running.key] = link
     runtime.recorder.open(execution.notes)

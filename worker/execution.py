@@ -7,6 +7,7 @@ from lading.authoring import Kind
 from worker.link import Link
 from worker.notes import Notes
 from worker.runtime import Runtime
+from worker.usage import Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,4 +19,4 @@ class Execution:
     kind: Kind
     link: Link
     notes: Notes
-    cpu_at_start: float  #: seconds; see reporting.cpu_seconds
+    start: Start  #: what its process had taken before

@@ -1,9 +1,6 @@
 """The report: the rest of what the handler said, and then how its attempt ended."""
 
 import math
-import resource
-import sys
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -17,12 +14,10 @@ from jobs.lifecycle import Claim, Moved
 from worker import outcomes
 from worker.execution import Execution
 from worker.outcomes import Ended
-from worker.runtime import Runtime
 
 # A result is kept until PostgreSQL has answered: whoever may not write any more is told so then.
 # An attempt that has done its work is not ended by the fence, but by the end of its worker alone.
 PATIENCE = math.inf
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in getrusage(2)'s ru_maxrss
 
 _log = structlog.get_logger(__name__)
 
@@ -39,11 +34,6 @@ def report(execution: Execution, ended: Ended) -> Ended:
         return _send(execution, ended)
     except LeaseLost:
         return ended if _is_reported(execution, ended) else _lose(execution)
-
-
-def cpu_seconds(runtime: Runtime) -> float:
-    """Of this process where it is an attempt's own, else of this thread."""
-    return time.process_time() if runtime.forked else time.thread_time()
 
 
 def _send(execution: Execution, ended: Ended) -> Ended:
@@ -112,8 +102,5 @@ def _usage(execution: Execution) -> Usage:
     runtime = execution.runtime
     if not runtime.forked and execution.kind.is_async:
         return Usage()
-    cpu = cpu_seconds(runtime) - execution.cpu_at_start
-    if not runtime.forked:
-        return Usage(cpu_seconds=cpu)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
-    return Usage(max_rss_bytes=peak, cpu_seconds=cpu)
+    said = runtime.board.heard(execution.claim.id, execution.claim.attempt)
+    return runtime.meter.end(execution.start, said.peak_rss)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import lifecycle, workers
-from jobs.attempts import Cause
+from jobs.attempts import UNKNOWN_USAGE, Cause, Usage
 from jobs.database import autocommit
 from jobs.errors import LeaseLost
 from jobs.hints import Hints
@@ -56,16 +56,16 @@ class Reports:
         engine = make_engine(settings, name="worker reports", size=1)
         self._engine = autocommit(engine)
         self._hints = Hints(settings.broker_url.get_secret_value())
-        self._waiting = queue.SimpleQueue[tuple[Running, Verdict]]()
+        self._waiting = queue.SimpleQueue[tuple[Running, Verdict, Usage]]()
         self._unfinished = 0
         self._lock = threading.Lock()
         threading.Thread(target=self._run, name="reports", daemon=True).start()
 
-    def add(self, running: Running, verdict: Verdict) -> None:
+    def add(self, running: Running, verdict: Verdict, usage: Usage = UNKNOWN_USAGE) -> None:
         """The attempt's end is reported soon."""
         with self._lock:
             self._unfinished += 1
-        self._waiting.put((running, verdict))
+        self._waiting.put((running, verdict, usage))
 
     def drain(self, within: float) -> bool:
         """Whether all has been reported and told, which is waited for so many seconds."""
@@ -77,19 +77,19 @@ class Reports:
 
     def _run(self) -> None:
         while True:
-            running, verdict = self._waiting.get()
+            running, verdict, usage = self._waiting.get()
             try:
-                self._report(running, verdict)
+                self._report(running, verdict, usage)
             except SQLAlchemyError:
                 _log.exception("attempt not reported", job_id=str(running.job_id))
             finally:
                 with self._lock:
                     self._unfinished -= 1
 
-    def _report(self, running: Running, verdict: Verdict) -> None:
+    def _report(self, running: Running, verdict: Verdict, usage: Usage) -> None:
         job_id, attempt = running.key
         try:
-            moved = self._ask_to_end(running, verdict)
+            moved = self._ask_to_end(running, verdict, usage)
         except LeaseLost:
             if verdict.stop is not None:  # it was there to be ended; one that died did not go on
                 self._ask(lambda c: workers.mark_lost(c, self._worker_id, job_id, attempt))
@@ -103,13 +103,13 @@ class Reports:
         )
         self._hints.tell([moved])
 
-    def _ask_to_end(self, running: Running, verdict: Verdict) -> Moved:
+    def _ask_to_end(self, running: Running, verdict: Verdict, usage: Usage) -> Moved:
         job_id, attempt = running.key
         remains = self._ask(lambda c: workers.find_remains(c, self._worker_id, job_id, attempt))
         if remains is None:
             raise LeaseLost(job_id, attempt)
         move = self._move(remains, running, verdict)
-        return self._ask(partial(move, job_id=job_id, attempt=attempt))
+        return self._ask(partial(move, job_id=job_id, attempt=attempt, usage=usage))
 
     def _move(self, remains: Remains, running: Running, verdict: Verdict) -> Callable[..., Moved]:
         if verdict.stop is None:

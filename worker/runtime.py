@@ -26,6 +26,7 @@ from worker.loop import Loop
 from worker.patience import until_answered
 from worker.recorder import Recorder
 from worker.sessions import Sessions
+from worker.usage import Meter, ThreadMeter
 
 T = TypeVar("T")
 MovedT = TypeVar("MovedT", Moved, Claim)
@@ -54,6 +55,7 @@ class Runtime:
         self.files = FileStore(settings.files_dir)
         self._lines = Lines(self.engine, size - TRANSACTIONS)
         self.recorder = Recorder(self._lines, self.hints, board)
+        self.meter = Meter() if forked else ThreadMeter()
         self.links: dict[tuple[UUID, int], Link] = {}  #: of the attempts that run here
         self._lock = threading.Lock()
 

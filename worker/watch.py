@@ -20,13 +20,14 @@ from celery.platforms import EX_FAILURE
 from celery.worker import state
 
 from jobs.attempts import Cause
-from jobs.settings import Settings
+from jobs.settings import MEBIBYTE, Settings
 from worker import exits
 from worker.board import Board, Running, Said
 from worker.link import Link, Stop
 from worker.loop import LAST_CALL
 from worker.memory import MemoryEvents
 from worker.reports import Reports, Verdict
+from worker.sampler import Sampler
 
 LOOK_EVERY = 0.1  # seconds
 SAYS_WITHIN = 1.0  # seconds
@@ -51,6 +52,7 @@ class Watch(ABC):
         self._patience = settings.soft_shutdown_seconds
         self._grace = settings.cancel_grace_seconds
         self._cancelled: dict[tuple[UUID, int], float] = {}  #: when that was heard of
+        self._said: dict[tuple[UUID, int], Said] = {}
         self._stop_by: float | None = None
         self._closing = threading.Event()
         self._farewell: Callable[[], object] = lambda: None
@@ -88,6 +90,13 @@ class Watch(ABC):
     def heard(self, pid: int, words: str) -> None:  # noqa: B027 - threads have no processes
         """The pool says how a process of its ended."""
 
+    def _measure(self, standing: list[Running], now: float) -> None:  # noqa: B027 - see above
+        """What the attempts take of the machine is looked at."""
+
+    def _peak(self, _running: Running) -> int:
+        """Bytes that the attempt's processes took at most, as far as that was seen."""
+        return 0
+
     @abstractmethod
     def _look(self, standing: list[Running], now: float) -> None: ...
 
@@ -99,6 +108,7 @@ class Watch(ABC):
         while not self._closing.wait(LOOK_EVERY):
             now = time.monotonic()
             standing = self.board.running()
+            self._measure(standing, now)
             self._pass_on(standing)
             for running in standing:
                 if (verdict := self._judge(running, now)) is not None:
@@ -108,13 +118,16 @@ class Watch(ABC):
                 self._leave(state.should_stop or 0)
 
     def _pass_on(self, standing: list[Running]) -> None:
-        """Who is to end is told so; what has ended is forgotten."""
+        """Each attempt hears what is new of it; what has ended is forgotten."""
         keys = {running.key for running in standing}
         for key in self._cancelled.keys() - keys:
             del self._cancelled[key]
+        before, self._said = self._said, {}
         for running in standing:
-            if running.key in self._cancelled:
-                self.board.say(running, Said(is_cancelled=True))
+            said = Said(running.key in self._cancelled, self._peak(running))
+            self._said[running.key] = said
+            if said != before.get(running.key, Said()):
+                self.board.say(running, said)
 
     def _judge(self, running: Running, now: float) -> Verdict | None:
         """Why the attempt must not run on, if so."""
@@ -151,6 +164,7 @@ class ProcessWatch(Watch):
         self._words: dict[int, str] = {}
         self._missed: dict[int, float] = {}
         self._memory = MemoryEvents()
+        self._sampler = Sampler()
 
     def end(self, running: Running, verdict: Verdict) -> None:
         key = (running.pid, *running.key)
@@ -165,6 +179,19 @@ class ProcessWatch(Watch):
             self._verdicts[key] = verdict
             _log.info("killing a pool process", pid=running.pid, detail=verdict.detail)
             os.kill(running.pid, signal.SIGKILL)
+
+    def _measure(self, standing: list[Running], now: float) -> None:
+        self._sampler.look(standing, now)
+
+    def _peak(self, running: Running) -> int:
+        return self._sampler.peak(running)
+
+    def _judge(self, running: Running, now: float) -> Verdict | None:
+        verdict = super()._judge(running, now)
+        if verdict is None and running.memory_limit and running.is_handling:
+            used = self._sampler.used(running)
+            return _too_large(used, running.memory_limit) if used > running.memory_limit else None
+        return verdict
 
     def heard(self, pid: int, words: str) -> None:
         self._words[pid] = exits.said(words)
@@ -207,7 +234,7 @@ class ProcessWatch(Watch):
         self._words.pop(running.pid, None)
         verdict = self._verdicts.pop(key, None) or self._found(how)
         if not self._runs_elsewhere(running):
-            self.reports.add(running, verdict)
+            self.reports.add(running, verdict, self._sampler.total(running))
 
     def _found(self, how: str) -> Verdict:
         if how in exits.TERMINATED:
@@ -252,3 +279,8 @@ class ThreadWatch(Watch):
     def _settle(self) -> None:
         for running in self.board.running():
             self.reports.add(running, STOPPED)
+
+
+def _too_large(used: int, limit: int) -> Verdict:
+    detail = f"it took {used / MEBIBYTE:.0f} MiB of memory; its limit is {limit / MEBIBYTE:.0f} MiB"
+    return Verdict(None, detail, Cause.MEMORY)

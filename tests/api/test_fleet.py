@@ -48,6 +48,7 @@ def test_kinds_are_listed_with_their_schemas(api: Api) -> None:
     assert set(flaky["args_schema"]["properties"]) == {"times", "path"}
     assert flaky["result_schema"] == {"type": "integer"}
     assert kinds["test.echo"]["result_schema"] is None
+    assert flaky["memory_limit"] is None
     assert kinds["test.waits"]["defaults"]["timeout"] == 60
     assert kinds["test.echo_io"]["queue"] == "io"
 

@@ -34,6 +34,14 @@ def test_a_name_cannot_be_claimed_twice() -> None:
         Registry([other.__lading_kind__, echo.__lading_kind__])  # type: ignore[attr-defined]
 
 
+def test_threads_cannot_limit_memory() -> None:
+    @job("test.large", queue="io.large", memory_limit="1GiB")
+    def large(context: JobContext, args: Echo) -> None: ...
+
+    with pytest.raises(ValueError, match=r"test.large cannot have a memory_limit: io.large"):
+        Registry([large.__lading_kind__])  # type: ignore[attr-defined]
+
+
 def test_the_queue_decides_the_pool() -> None:
     registry = load_registry(["tests.kinds_for_tests"])
     assert registry.queues(on_threads=True) == ["io"]

@@ -1,0 +1,147 @@
+"""What an attempt takes, told by its own process and by one that looks at it."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+
+from worker import usage
+from worker.board import Running
+from worker.sampler import Sampler
+from worker.usage import Meter
+
+MEBIBYTE = 1024 * 1024
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+@contextmanager
+def growing(mebibytes: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that takes so much once it has been told to, and says so."""
+    code = (
+        "import sys; sys.stdin.readline();"
+        f" held = b'x' * ({mebibytes} * {MEBIBYTE}); print(len(held), flush=True);"
+        " sys.stdin.readline()"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def tell(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    process.stdout.readline()
+
+
+def test_the_peak_of_an_attempt_is_not_that_of_the_one_before() -> None:
+    meter = Meter()
+    first = meter.begin()
+    held = bytes(os.urandom(1)) * (200 * MEBIBYTE)
+    del held
+    large = meter.end(first, 0)
+    second = meter.begin()
+    small = meter.end(second, 0)
+    assert large.max_rss_bytes is not None
+    assert small.max_rss_bytes is not None
+    assert large.max_rss_bytes > first.rss + 190 * MEBIBYTE
+    assert small.max_rss_bytes < large.max_rss_bytes - 100 * MEBIBYTE
+
+
+def test_time_and_memory_of_a_process_that_has_ended_count_for_its_parent() -> None:
+    meter = Meter()
+    start = meter.begin()
+    size = max(start.children_peak, start.peak) + 100 * MEBIBYTE
+    code = f"held = b'x' * {size}; sum(range(3_000_000))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    taken = meter.end(start, 0)
+    assert taken.max_rss_bytes is not None
+    assert taken.max_rss_bytes > size
+    assert taken.cpu_seconds is not None
+    assert taken.cpu_seconds > 0.01
+    later = meter.end(meter.begin(), 0)
+    assert later.max_rss_bytes is not None
+    assert later.max_rss_bytes < size
+
+
+def test_what_the_parent_has_seen_counts_as_well() -> None:
+    meter = Meter()
+    assert meter.end(meter.begin(), 2**50).max_rss_bytes == 2**50
+
+
+def test_a_look_takes_in_what_a_process_has_made() -> None:
+    with growing(100) as process:
+        before = usage.look(os.getpid())
+        tell(process)
+        after = usage.look(os.getpid())
+        child = usage.look(process.pid)
+    assert before is not None
+    assert after is not None
+    assert child is not None
+    assert after.memory - before.memory > 90 * MEBIBYTE
+    assert child.memory < child.rss < after.rss
+    assert usage.look(process.pid) is None
+
+
+def test_only_what_an_attempt_adds_counts_against_its_limit() -> None:
+    with growing(100) as process:
+        sampler, taken = Sampler(), usage.look(process.pid)
+        assert taken is not None
+        running = Running(
+            process.pid,
+            uuid4(),
+            1,
+            time.monotonic(),
+            60,
+            is_claimed=True,
+            memory_limit=MEBIBYTE,
+            memory_at_start=taken.memory + 30 * MEBIBYTE,  # of which all is freed at once
+        )
+        sampler.look([running], time.monotonic())
+        assert sampler.used(running) < 5 * MEBIBYTE
+        tell(process)
+        sampler.look([running], time.monotonic())
+        assert 95 * MEBIBYTE < sampler.used(running) < 120 * MEBIBYTE
+        assert sampler.peak(running) > 100 * MEBIBYTE
+        sampler.look([], time.monotonic())
+        assert sampler.used(running) == 0, "what is gone is forgotten"
+
+
+def test_without_a_limit_an_attempt_is_looked_at_now_and_then() -> None:
+    with growing(100) as process:
+        sampler, now = Sampler(), time.monotonic()
+        running = Running(process.pid, uuid4(), 1, now, 60, is_claimed=True)
+        sampler.look([running], now)
+        assert sampler.peak(running) == 0, "a quick one is not looked at"
+        sampler.look([running], now + 0.2)
+        first = sampler.peak(running)
+        assert first > 0
+        tell(process)
+        sampler.look([running], now + 0.3)
+        assert sampler.peak(running) == first
+        sampler.look([running], now + 0.8)
+        assert sampler.peak(running) > first + 90 * MEBIBYTE
+
+
+def test_of_a_dead_process_its_time_and_what_was_seen_are_left() -> None:
+    with growing(50) as process:
+        sampler, now = Sampler(), time.monotonic()
+        running = Running(process.pid, uuid4(), 1, now, 60, is_claimed=True, rss_at_start=1)
+        tell(process)
+        sampler.look([running], now + 1)
+        os.kill(process.pid, 9)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        total = sampler.total(running)
+    assert total.max_rss_bytes is not None
+    assert total.max_rss_bytes > 50 * MEBIBYTE
+    assert total.cpu_seconds is not None
+    assert total.cpu_seconds > 0
