@@ -13,7 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 VARIABLE = "LADING_CHAOS_EFFECTS"  # environment: the file, for the kinds
-START, END, STEP = "start", "end", "step"
+START, END, STEP, CLOCK = "start", "end", "step", "clock"
 
 
 class Effect(NamedTuple):
@@ -24,7 +24,7 @@ class Effect(NamedTuple):
     attempt: int
     pid: int
     at: float  #: seconds of the monotonic clock
-    name: str = ""  #: of a step
+    name: str = ""  #: of a step, or what the time of day was
 
 
 def note(word: str, job_id: UUID, attempt: int, name: str = "") -> None:

@@ -8,7 +8,7 @@ import time
 
 from pydantic import BaseModel
 
-from chaos.effects import END, START, STEP, note
+from chaos.effects import CLOCK, END, START, STEP, note
 from lading import AsyncJobContext, JobContext, Retry, RetryPolicy, job
 
 MEBIBYTE = 1024 * 1024
@@ -71,6 +71,7 @@ def steps(context: JobContext, args: Work) -> str:
 def flaky(context: JobContext, args: Work) -> str:
     """Fails on its first attempt, and wants the next one a second later."""
     note(START, context.job_id, context.attempt)
+    note(CLOCK, context.job_id, context.attempt, f"{time.time():.0f}")
     if context.failures == 0:
         raise Retry("not yet", after=1)
     note(END, context.job_id, context.attempt)

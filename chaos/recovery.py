@@ -15,11 +15,13 @@ FULL = 0.8  # of the rate of submission: jobs arrive and end in bunches
 WINDOW = 1.0  # seconds
 
 
-def again(effects: Mapping[str, Sequence[Effect]], faults: Sequence[Fault]) -> float | None:
-    """Seconds; None where no handler was cut short."""
+def again(
+    effects: Mapping[str, Sequence[Effect]], faults: Sequence[Fault]
+) -> tuple[float, str] | None:
+    """Seconds, and the job that waited so long; None where no handler was cut short."""
     waits = [
-        wait
-        for lines in effects.values()
+        (wait, job_id)
+        for job_id, lines in effects.items()
         for first, second in pairwise(_starts(lines))
         for fault in faults
         if (wait := _wait(lines, first, second, fault)) is not None

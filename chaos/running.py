@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from chaos import recovery
+from chaos import records, recovery
 from chaos.auditing import find_faults
 from chaos.client import Client
 from chaos.effects import Effect
 from chaos.platform import Layout, Platform
 from chaos.scenario import Scenario
 from chaos.stage import Measured, Stage
-from chaos.verdict import Verdict, judge
+from chaos.verdict import Evidence, Verdict, judge, recount
 from chaos.waiting import NotInTime
 
 REPLAY_WITHIN = 60.0  # seconds for the answer that a submission has never got
@@ -98,9 +98,13 @@ def run(scenario: Scenario, platform: Platform, seed: int) -> Outcome:
     stage.followers.close(STREAMS_END_WITHIN)
     effects = _effects_of(stage)
     stage.flaws += [*_twins(stage), *find_faults(platform)]
-    verdict = judge(stage.book.entries, effects, stage.faults, client)
-    client.close()
+    evidence = Evidence(effects, stage.faults, platform)
+    verdict = judge(stage.book.entries, evidence, client)
+    slowest = recovery.again(effects, stage.faults.items)
     found = _outcome(scenario, stage, verdict, effects, (begun, loaded_until))
+    if found.is_late and slowest:
+        found.notes.append(f"the slowest one:\n{recount(records.ask(client, slowest[1]))}")
+    client.close()
     found.notes += [*stage.notes, *_surprises(platform, begun)]
     return found
 
@@ -160,7 +164,7 @@ def _outcome(
         duplicated=verdict.duplicated_starts,
         duplicated_ends=verdict.duplicated_ends,
         crashed_out=verdict.crashed_out,
-        recovered=recovery.again(effects, faults),
+        recovered=slowest[0] if (slowest := recovery.again(effects, faults)) else None,
         limit=scenario.limit,
         flow=recovery.flow(effects, faults, rate, loaded_until),
         seconds=time.monotonic() - begun,

@@ -2,6 +2,8 @@
 
 import time
 
+from chaos.clock import AHEAD
+from chaos.effects import CLOCK
 from chaos.scenario import scenario
 from chaos.scenarios.workers import LIMIT
 from chaos.stage import Stage
@@ -62,8 +64,17 @@ def run_with_a_clock_ahead(stage: Stage) -> None:
     load.join()
     stage.finish([*stage.book.accepted, *long])
     _check_times(stage)
+    _check_clock(stage)
     for worker in ahead:
         platform.drop(worker)
+
+
+def _check_clock(stage: Stage) -> None:
+    """The clock was really ahead."""
+    lines = (line for job in stage.platform.effects.by_job().values() for line in job)
+    told = [float(line.name) - time.time() for line in lines if line.word == CLOCK]
+    is_ahead = told and all(AHEAD / 2 < seconds <= AHEAD for seconds in told)
+    stage.check(is_ahead, f"the worker's clock was not ahead: {told}")
 
 
 def _check_times(stage: Stage) -> None:
