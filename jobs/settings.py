@@ -52,6 +52,14 @@ class Settings(BaseSettings):
         " process, before that is killed",
     )
     max_file_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Of one upload")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Web origins, besides the API's own, whose pages may open WebSockets,"
+        " comma-separated: https://app.example",
+    )
+    sockets_per_key: int = Field(
+        default=1000, ge=1, description="WebSockets that one API key may have open at a process"
+    )
     flower_url: str | None = Field(
         default=None, description="Where people reach Flower; jobs link to their attempts there"
     )
@@ -73,7 +81,7 @@ class Settings(BaseSettings):
         description="Private networks that http.request may reach, comma-separated CIDRs",
     )
 
-    @field_validator("kinds", "http_allow_networks", mode="before")
+    @field_validator("kinds", "allowed_origins", "http_allow_networks", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):
