@@ -1,21 +1,26 @@
 """Runs scenarios: a platform for each layout, and for each scenario its act and its verdict."""
 
 import random
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+import psycopg
+
 from chaos import records, recovery
 from chaos.auditing import find_faults
-from chaos.client import Client
+from chaos.client import Client, Unanswered
 from chaos.effects import Effect
 from chaos.platform import Layout, Platform
 from chaos.scenario import Scenario
 from chaos.stage import Measured, Stage
 from chaos.verdict import Evidence, Verdict, judge, recount
 from chaos.waiting import NotInTime
+from dev.errors import DevError
 
+BROKEN = (DevError, NotInTime, OSError, Unanswered, psycopg.Error, subprocess.SubprocessError)
 REPLAY_WITHIN = 60.0  # seconds for the answer that a submission has never got
 _TOKENS = "SELECT args ->> 'token', array_agg(id::text) FROM job GROUP BY 1 HAVING count(*) > 1"
 STREAMS_END_WITHIN = 15.0  # seconds after the last job is final
@@ -28,18 +33,19 @@ class Outcome:
     name: str
     title: str
     plain: str
-    accepted: int
-    lost: list[str]
-    wrong: list[str]
-    duplicated: int  #: surplus starts of handlers, each after an attempt that was cut short
-    duplicated_ends: int  #: those of them whose first attempt had come to its end as well
-    crashed_out: int
-    recovered: float | None  #: seconds
-    limit: float | None
-    flow: float | None  #: seconds
-    seconds: float  #: in all
+    accepted: int = 0
+    lost: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    duplicated: int = 0  #: surplus starts of handlers, each after an attempt that was cut short
+    duplicated_ends: int = 0  #: those of them whose first attempt had come to its end as well
+    crashed_out: int = 0  #: jobs that were killed three times, and failed by right
+    recovered: float | None = None  #: seconds
+    limit: float | None = None  #: of it
+    flow: float | None = None  #: seconds
+    seconds: float = 0.0  #: in all
     notes: list[str] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
+    is_unjudged: bool = False
 
     @property
     def is_late(self) -> bool:
@@ -68,16 +74,38 @@ def run_all(
 def _run_on_one(
     layout: Layout, scenarios: Sequence[Scenario], seed: int, tell: Callable[[Outcome], None]
 ) -> list[Outcome]:
-    outcomes = []
-    with Platform(layout) as platform:
-        for scenario in scenarios:
-            outcome = run(scenario, platform, seed)
-            if not outcome.is_good:
-                platform.is_kept = True
-                outcome.notes.append(f"the logs are kept in {platform.logs}")
-            outcomes.append(outcome)
-            tell(outcome)
+    """All of that layout; after a scenario that could not be judged the next has a new platform."""
+    outcomes: list[Outcome] = []
+    while rest := scenarios[len(outcomes) :]:
+        try:
+            with Platform(layout) as platform:
+                for scenario in rest:
+                    outcome = _run_and_keep(scenario, platform, seed)
+                    outcomes.append(outcome)
+                    tell(outcome)
+                    if outcome.is_unjudged:
+                        break
+        except BROKEN as error:
+            if len(outcomes) + len(rest) == len(scenarios):  # it did not get to the first of them
+                outcomes.append(_unjudged(rest[0], f"there was no platform: {error}"))
+                tell(outcomes[-1])
     return outcomes
+
+
+def _run_and_keep(scenario: Scenario, platform: Platform, seed: int) -> Outcome:
+    try:
+        outcome = run(scenario, platform, seed)
+    except BROKEN as error:
+        outcome = _unjudged(scenario, f"{type(error).__name__}: {error}")
+    if not outcome.is_good:
+        platform.is_kept = True
+        outcome.notes.append(f"the logs are kept in {platform.logs}")
+    return outcome
+
+
+def _unjudged(scenario: Scenario, reason: str) -> Outcome:
+    words = [f"it could not be judged: {reason}"]
+    return Outcome(scenario.name, scenario.title, scenario.plain, wrong=words, is_unjudged=True)
 
 
 def run(scenario: Scenario, platform: Platform, seed: int) -> Outcome:

@@ -30,6 +30,8 @@ def paragraph(outcome: Outcome) -> str:
         f"wrong {len(outcome.wrong)}",
         f"recovered {_recovered(outcome)}",
     ]
+    if outcome.crashed_out:
+        figures.append(f"failed after three kills {outcome.crashed_out}")
     if outcome.flow is not None:
         figures.append(f"full flow after {outcome.flow:.1f} s")
     mark = "ok  " if outcome.is_good else "FAIL"
