@@ -99,6 +99,14 @@ class JobPage(_Answer):
     next_cursor: str | None = Field(description="For the next page; null is the only end")
 
 
+class LastLine(_Answer):
+    """A line that an attempt's handler wrote."""
+
+    at: datetime
+    level: str
+    message: str
+
+
 class Attempt(_Answer):
     """One start of a job; what is not known while it runs is null."""
 
@@ -109,8 +117,12 @@ class Attempt(_Answer):
     outcome: Outcome | None
     cause: Cause | None
     error: Error | None
-    max_rss_bytes: int | None
-    cpu_seconds: float | None
+    max_rss_bytes: int | None = Field(
+        description="The most that its process and those that it made had resident, as far as it"
+        " was seen; null on threads"
+    )
+    cpu_seconds: float | None = Field(description="null: not known, as of coroutines on threads")
+    last_logs: list[LastLine] = Field(description="Its newest lines, at most 10, oldest first")
 
 
 class Attempts(_Answer):

@@ -22,6 +22,7 @@ from jobs.states import JobState
 from jobs.submissions import Submission
 from jobs.views import JobView, job_columns
 
+LAST_LINES = 10  # of an attempt's log, in its story; the whole is in the log
 CLOCK_SLACK = timedelta(days=1)  # no submitter's clock is further from the database's
 
 
@@ -57,6 +58,7 @@ class AttemptView(NamedTuple):
     error: dict[str, Any] | None
     max_rss_bytes: int | None
     cpu_seconds: float | None
+    last_logs: list[dict[str, Any]]  #: at, level and message of its newest lines, oldest first
 
 
 class LogLine(NamedTuple):
@@ -162,23 +164,46 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
+_OF_ATTEMPTS = AttemptView._fields[:-1]
 _RUNNING = sa.select(
     col(Job.attempt),
     col(Job.worker),
     col(Job.started_at),
-    *(sa.null().label(name) for name in AttemptView._fields[3:]),
+    *(sa.null().label(name) for name in _OF_ATTEMPTS[3:]),
 ).where(col(Job.id) == _JOB, col(Job.state) == _state(JobState.RUNNING))
-_ENDED = sa.select(*(col(getattr(JobAttempt, name)) for name in AttemptView._fields)).where(
+_ENDED = sa.select(*(col(getattr(JobAttempt, name)) for name in _OF_ATTEMPTS)).where(
     col(JobAttempt.job_id) == _JOB
 )
 _EXISTS = sa.select(sa.literal(1)).where(col(Job.id) == _JOB, _OURS)
 _ATTEMPTS = _ENDED.union_all(_RUNNING).order_by("attempt")
+# Lines are taken out of each attempt's newest events alone, since a log may have 10,000 of them.
+_LAST_LINES = sa.text("""
+SELECT attempt, CAST(line ->> 'at' AS timestamptz) AS at,
+       line ->> 'level' AS level, line ->> 'message' AS message
+FROM (
+    SELECT attempt, seq, line, number,
+           row_number() OVER (PARTITION BY attempt ORDER BY seq DESC, number DESC) AS place
+    FROM (
+        SELECT attempt, seq, data,
+               row_number() OVER (PARTITION BY attempt ORDER BY seq DESC) AS place
+        FROM job_event WHERE job_id = :job AND type = 'log'
+    ) AS event, jsonb_array_elements(data -> 'lines') WITH ORDINALITY AS each (line, number)
+    WHERE event.place <= :count
+) AS last WHERE place <= :count
+ORDER BY attempt, seq, number
+""")
 
 
 def list_attempts(connection: Connection, project_id: str, job_id: UUID) -> list[AttemptView]:
     """The job's attempts in their order, the running one included. JobNotFound."""
     _require(connection, project_id, job_id)
-    return [AttemptView._make(row) for row in connection.execute(_ATTEMPTS, {"job": job_id})]
+    rows = [*connection.execute(_ATTEMPTS, {"job": job_id})]
+    lines: dict[int, list[dict[str, Any]]] = {row.attempt: [] for row in rows}
+    for line in connection.execute(_LAST_LINES, {"job": job_id, "count": LAST_LINES}):
+        if line.attempt in lines:  # else it has begun just now
+            shown = {"at": line.at, "level": line.level, "message": line.message}
+            lines[line.attempt].append(shown)
+    return [AttemptView._make((*row, lines[row.attempt])) for row in rows]
 
 
 _LINES = sa.text("""

@@ -3,11 +3,13 @@
 import re
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine
 
 from api import schemas
+from jobs import lifecycle
 from tests.api.serving import Api, problem
 from tests.api.working import fail, log, retry_later, start, succeed
 
@@ -200,8 +202,32 @@ def test_attempts_include_the_running_one(api: Api, engine: Engine) -> None:
     assert second["worker"] == first["worker"]
     assert second.keys() == {
         *("attempt", "worker", "started_at", "finished_at", "outcome", "cause", "error"),
-        *("max_rss_bytes", "cpu_seconds"),
+        *("max_rss_bytes", "cpu_seconds", "last_logs"),
     }
+
+
+def test_attempts_tell_their_last_lines(api: Api, engine: Engine) -> None:
+    job_id = api.submit()["id"]
+    start(engine, job_id)
+    for number in range(3):
+        log(engine, job_id, *(f"{number}.{line}" for line in range(7)))
+    with engine.begin() as connection:
+        lifecycle.record_log(connection, UUID(job_id), attempt=1, lines=[])
+        lifecycle.crash(connection, UUID(job_id), attempt=1, detail="signal 11")
+    start(engine, job_id, attempt=2)
+    response = api.http.get(f"/v1/jobs/{job_id}/attempts")
+    schemas.Attempts.model_validate_json(response.content)
+    first, second = response.json()["items"]
+    assert [line["message"] for line in first["last_logs"]] == [
+        *(f"1.{line}" for line in (4, 5, 6)),
+        *(f"2.{line}" for line in range(7)),
+    ]
+    assert first["last_logs"][0] == {
+        "at": "2026-01-02T03:04:05Z",
+        "level": "info",
+        "message": "1.4",
+    }
+    assert second["last_logs"] == []
 
 
 def test_log_lines_are_listed_in_order_and_from_a_seq_on(api: Api, engine: Engine) -> None:
