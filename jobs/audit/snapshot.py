@@ -55,6 +55,11 @@ def audit(connection: Connection, lease: timedelta = timedelta(seconds=30)) -> A
     is in a read-only transaction that the caller ends. Some 20 µs a job.
     """
     _take_snapshot(connection)
+    return inspect(connection, lease)
+
+
+def inspect(connection: Connection, lease: timedelta) -> Audit:
+    """The same in the transaction that there is; it should see one snapshot."""
     seen = connection.execute(_SEEN).one()
     findings = [
         *_find_imbalance(connection),
