@@ -189,6 +189,13 @@ class AsyncClient:
         """The workers that are alive."""
         return await self._run(self._verbs.workers())
 
+    async def ticket(self, scopes: Iterable[str] | None = None) -> str:
+        """For a page in a browser: it opens one WebSocket at /v1/ws, once, within 30 seconds.
+
+        It may do what these scopes allow; left out, all of this client's that streams need.
+        """
+        return await self._run(self._verbs.ticket(scopes))
+
     async def health(self) -> Health:
         """How the server is."""
         return await self._run(self._verbs.health())

@@ -195,6 +195,13 @@ class Client:
         """The workers that are alive."""
         return self._run(self._verbs.workers())
 
+    def ticket(self, scopes: Iterable[str] | None = None) -> str:
+        """For a page in a browser: it opens one WebSocket at /v1/ws, once, within 30 seconds.
+
+        It may do what these scopes allow; left out, all of this client's that streams need.
+        """
+        return self._run(self._verbs.ticket(scopes))
+
     def health(self) -> Health:
         """How the server is."""
         return self._run(self._verbs.health())

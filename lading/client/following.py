@@ -23,7 +23,7 @@ from lading.client.trying import Trying
 
 LONG_POLL = 20.0  # seconds; proxies that give up after 30 are known, none that does after 20
 _BYE = "bye"  # the server ends; another one takes over
-_STREAM_TRIES = 5  # streams in a row that a gateway answered for: it may take plain requests
+_GATEWAY_TROUBLE = {502, 503, 504}
 
 
 class Following:
@@ -35,7 +35,7 @@ class Following:
         self._seq, self._patience = after, patience
         self._trying = Trying(patience)
         self._last = ""  # type of the last event
-        self._is_over = self._streams = False
+        self._is_over = self._streams = self._plain_works = False
 
     def events(self) -> Series[Event]:
         """Ends after the final event, when the server has no more. Raises what `call` raises.
@@ -78,7 +78,7 @@ class Following:
                 return
             if heard_nothing:
                 self._trying.heard()
-                heard_nothing = False
+                heard_nothing = self._plain_works = False
             if reply.type == _BYE:
                 yield Pause(_back_after(reply))
                 return
@@ -96,11 +96,11 @@ class Following:
 
     def _refused(self, request: Request, answer: Answer) -> Series[Event]:
         """Lading's own refusals are final or pass; what stands between may refuse streams only."""
-        is_gateways = answer.status in {502, 503, 504} and problem_in(answer) is None
-        if problem_in(answer) is not None or (
-            is_gateways and self._trying.failures < _STREAM_TRIES
-        ):
+        if problem_in(answer) is not None:
             yield Pause(self._trying.pause_after(request, answer))
+        elif answer.status in _GATEWAY_TROUBLE and not self._plain_works:
+            yield from call(Request("GET", self._path), self._patience)
+            self._plain_works = True  # so the next trouble is with streams
         else:
             self._streams = False
 

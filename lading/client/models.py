@@ -169,6 +169,12 @@ class File(_Answered):
     created_at: datetime
 
 
+class Ticket(_Answered):
+    """What a page opens one WebSocket with."""
+
+    ticket: str
+
+
 class Health(_Answered):
     """Whether requests should be sent there."""
 

@@ -16,7 +16,7 @@ from lading.client.errors import NotFound, StillRunning, Unreachable
 from lading.client.exchange import Answer, Call, Emit, Lost, Pause, Repeat, Request, Send, Series
 from lading.client.following import LONG_POLL
 from lading.client.listing import JobFilters, JobRef, id_of, query_of
-from lading.client.models import Attempt, Event, Health, Job, Kind, LogLine, Queue, Worker
+from lading.client.models import Attempt, Event, Health, Job, Kind, LogLine, Queue, Ticket, Worker
 from lading.client.submissions import Args, NewJob
 from lading.client.trying import Trying
 
@@ -160,6 +160,12 @@ class Verbs:
 
     def workers(self) -> Call[Sequence[Worker]]:
         return read_items(Worker, (yield from self._get("/v1/workers")))
+
+    def ticket(self, scopes: Iterable[str] | None) -> Call[str]:
+        """Asked for twice, the first one just runs out."""
+        body = _encode({} if scopes is None else {"scopes": sorted(scopes)})
+        request = Request("POST", "/v1/ws-tickets", (), body, _JSON)
+        return read(Ticket, (yield from call(request, self.patience))).ticket
 
     def health(self) -> Call[Health]:
         """What the server says of itself; that it is unavailable is no error here."""
