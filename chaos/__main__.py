@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import secrets
 import sys
 import time
@@ -14,7 +15,7 @@ from chaos.keeper import ROOT
 from chaos.running import Outcome, run_all
 from chaos.scenario import SCENARIOS, Scenario
 from chaos.stage import Measured
-from chaos.telling import PLAIN, paragraph, table
+from chaos.telling import Report, page, paragraph
 
 PAGE = ROOT / "docs/guarantees.md"
 BEGIN, END = "<!-- chaos:begin -->", "<!-- chaos:end -->"
@@ -28,13 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.list:
         _list(chosen)
         return 0
-    outcomes = _read(given.read) if given.read else _run(chosen, given.seed)
-    print(f"\n{table(outcomes)}\n\n{PLAIN}.")
+    report = _read(given.read) if given.read else _run(chosen, given.seed)
+    print(f"\n{page(report)}")
     if given.json:
-        given.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+        given.json.write_text(json.dumps(asdict(report), indent=1))
     if given.write:
-        _write(outcomes)
-    return 0 if all(outcome.is_good for outcome in outcomes) else 1
+        _write(report)
+    return 0 if all(outcome.is_good for outcome in report.outcomes) else 1
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -62,30 +63,30 @@ def _list(chosen: Sequence[Scenario]) -> None:
     print(f"{sum(scenario.seconds for scenario in chosen) / 60:5.1f} min in all")
 
 
-def _run(chosen: Sequence[Scenario], seed: int | None) -> list[Outcome]:
+def _run(chosen: Sequence[Scenario], seed: int | None) -> Report:
     seed = secrets.randbelow(10**6) if seed is None else seed
     begun = time.monotonic()
     print(f"{len(chosen)} scenarios, seed {seed}", flush=True)
     outcomes = run_all(chosen, seed, lambda outcome: print(paragraph(outcome), flush=True))
-    print(f"\n{(time.monotonic() - begun) / 60:.1f} minutes, seed {seed}")
-    return outcomes
+    return Report(seed, (time.monotonic() - begun) / 60, os.cpu_count() or 1, outcomes)
 
 
-def _read(path: Path) -> list[Outcome]:
+def _read(path: Path) -> Report:
     found = json.loads(path.read_text())
-    return [
+    outcomes = [
         Outcome(**{**each, "measured": [Measured(**one) for one in each["measured"]]})
-        for each in found
+        for each in found.pop("outcomes")
     ]
+    return Report(**found, outcomes=outcomes)
 
 
-def _write(outcomes: Sequence[Outcome]) -> None:
-    page = PAGE.read_text()
-    before, begin, rest = page.partition(BEGIN)
+def _write(report: Report) -> None:
+    text = PAGE.read_text()
+    before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         sys.exit(f"{PAGE} has no {BEGIN} … {END}")
-    PAGE.write_text(f"{before}{BEGIN}\n{table(outcomes)}\n\n{PLAIN}.\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n{page(report)}\n{END}{after}")
 
 
 if __name__ == "__main__":

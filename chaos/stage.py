@@ -24,6 +24,7 @@ from chaos.waiting import until
 DEFAULT_LEASE = 30.0  # seconds, where the layout says nothing
 DEFAULT_SOFT_SHUTDOWN = 25.0  # seconds, likewise
 PATIENCE = 120.0  # seconds in which a client repeats a submission that nobody answers
+LONGEST = 180.0  # seconds of a load that a scenario stops when it is done
 READERS = 6  # followers at a time
 FOLLOWED = 12  # one in so many jobs of a load has a follower
 
@@ -173,6 +174,14 @@ class Stage:
         fault = self.faults.add(f"kill -9 of {keeper.name}", frozenset(keeper.family))
         keeper.kill()
         return fault
+
+    def kill_again_and_again(self, keepers: Sequence[Keeper], times: int, between: float) -> None:
+        """Each in its turn is killed when it serves (again), `between` seconds after the last."""
+        for count in range(times):
+            keeper = keepers[count % len(keepers)]
+            self.platform.await_ready(keeper)
+            self.wait(between)
+            self.kill(keeper)
 
     def terminate(self, worker: Keeper) -> Fault:
         """A worker is told to stop (SIGTERM); the fault is over with its soft limit."""

@@ -1,17 +1,19 @@
 """What a run tells: a paragraph for each scenario, and the table of all."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from chaos.running import Outcome
 from chaos.stage import Measured
 
 PLAIN = (
-    "plain Celery, measured with Celery 5.7 on Redis: “hardened” is with late acknowledgement, an"
-    " append-only file and a visibility timeout of 30 s, the other figures with the usual settings"
+    "Plain Celery, measured with Celery 5.7 on Redis under the same kind of load: the first figures"
+    " are with its packaged settings, *hardened* ones with late acknowledgement, an append-only"
+    " file and a visibility timeout of 30 s. Limits of seconds are for a lease of 6 s unless a row"
+    " says otherwise."
 )
-_WHY_LIMIT = 20  # of the findings that are printed in full
+_FINDINGS = 20  # that are printed in full
 _COLUMNS = (
-    "scenario",
+    "what is done",
     "accepted",
     "lost",
     "duplicated effects",
@@ -21,12 +23,22 @@ _COLUMNS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run of some scenarios."""
+
+    seed: int
+    minutes: float
+    cores: int
+    outcomes: list[Outcome]
+
+
 def paragraph(outcome: Outcome) -> str:
     """One scenario's figures, and what is wrong in full."""
     figures = [
         f"accepted {outcome.accepted}",
         f"lost {len(outcome.lost)}",
-        f"duplicated {_duplicated(outcome)}",
+        f"duplicated {outcome.duplicated}",
         f"wrong {len(outcome.wrong)}",
         f"recovered {_recovered(outcome)}",
     ]
@@ -40,30 +52,30 @@ def paragraph(outcome: Outcome) -> str:
     lines += [f"     plain Celery: {outcome.plain}"] if outcome.plain else []
     lines += [f"     {_measure(each)}" for each in outcome.measured]
     lines += [f"     note: {note}" for note in outcome.notes]
-    lines += [f"     lost: {each}" for each in outcome.lost[:_WHY_LIMIT]]
-    lines += [f"     wrong: {each}" for each in outcome.wrong[:_WHY_LIMIT]]
+    lines += [f"     lost: {each}" for each in outcome.lost[:_FINDINGS]]
+    lines += [f"     wrong: {each}" for each in outcome.wrong[:_FINDINGS]]
     return "\n".join(lines)
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """In Markdown, as it stands in docs/guarantees.md."""
+def page(report: Report) -> str:
+    """The table in Markdown, as it stands in docs/guarantees.md, and what made it."""
     lines = [f"| {' | '.join(_COLUMNS)} |", f"|---|{'---:|' * 5}---|"]
-    for each in outcomes:
+    for each in report.outcomes:
         cells = [
             each.title,
-            str(each.accepted),
+            f"{each.accepted:,}",
             str(len(each.lost)),
-            _duplicated(each),
+            str(each.duplicated),
             str(len(each.wrong)),
             _recovered(each),
             each.plain or "–",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _duplicated(outcome: Outcome) -> str:
-    return str(outcome.duplicated)
+    made = (
+        f"Made by `make chaos ARGS=--write`, seed {report.seed}, in {report.minutes:.0f} minutes on"
+        f" {report.cores} cores."
+    )
+    return "\n".join([*lines, "", f"{made} {PLAIN}"])
 
 
 def _recovered(outcome: Outcome) -> str:

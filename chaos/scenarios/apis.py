@@ -1,10 +1,9 @@
 """kill -9 of api processes: clients send again with the same key."""
 
 from chaos.scenario import mishap, scenario
-from chaos.stage import Stage
+from chaos.stage import LONGEST, Stage
 
-BETWEEN = 0.5  # seconds, at least: the other one serves again before one is killed
-LONGEST = 180.0  # seconds of load, if it is not stopped before
+BETWEEN = 1.0  # seconds
 
 
 @scenario(
@@ -16,11 +15,7 @@ LONGEST = 180.0  # seconds of load, if it is not stopped before
 )
 def kill_apis(stage: Stage) -> None:
     load = stage.load(rate=40, seconds=LONGEST)
-    for count in range(15):
-        for api in stage.platform.apis:
-            stage.platform.await_ready(api)
-        stage.wait(BETWEEN)
-        stage.kill(stage.platform.apis[count % len(stage.platform.apis)])
+    stage.kill_again_and_again(stage.platform.apis, 15, BETWEEN)
     stage.wait(1)
     load.stop()
     load.join()

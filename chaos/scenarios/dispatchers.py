@@ -2,9 +2,9 @@
 
 from chaos.keeper import Keeper
 from chaos.scenario import mishap, scenario
-from chaos.stage import Stage
+from chaos.stage import LONGEST, Stage
 
-BETWEEN = 1.8  # seconds
+BETWEEN = 0.5  # seconds
 
 
 @scenario(
@@ -14,11 +14,10 @@ BETWEEN = 1.8  # seconds
     seconds=45,
 )
 def kill_the_dispatcher(stage: Stage) -> None:
-    load = stage.load(rate=40, seconds=29)
+    load = stage.load(rate=40, seconds=LONGEST)
+    stage.kill_again_and_again(stage.platform.dispatchers, 15, BETWEEN)
     stage.wait(1)
-    for _ in range(15):
-        stage.kill(stage.platform.dispatchers[0])
-        stage.wait(BETWEEN)
+    load.stop()
     load.join()
     stage.measure("longest wait from the answer to the start", stage.slowest_start())
 

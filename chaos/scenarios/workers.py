@@ -2,12 +2,12 @@
 
 from chaos.platform import Layout
 from chaos.scenario import mishap, scenario
-from chaos.stage import Stage
+from chaos.stage import LONGEST, Stage
 
 LIMIT = 12.0  # seconds with a lease of 6: the lease, a sweep each second, and a worker's start
 LIMIT_OF_DEFAULT = 40.0  # seconds with a lease of 30, as promised
 DEFAULTS = Layout(lease=None, soft_shutdown=None)
-BETWEEN = 2.0  # seconds: less than a worker takes to start on a busy machine
+BETWEEN = 1.0  # seconds
 
 
 @scenario(
@@ -32,12 +32,12 @@ def kill_a_worker(stage: Stage) -> None:
     limit=LIMIT,
 )
 def kill_workers(stage: Stage) -> None:
-    load = stage.load(rate=30, seconds=32)
+    load = stage.load(rate=30, seconds=LONGEST)
+    stage.wait(1)
     workers = [*stage.platform.workers, *stage.platform.io_workers]
+    stage.kill_again_and_again(workers, 15, BETWEEN)
     stage.wait(2)
-    for count in range(15):
-        stage.kill(workers[count % len(workers)])
-        stage.wait(BETWEEN)
+    load.stop()
     load.join()
 
 
