@@ -32,7 +32,7 @@ ENV PYTHONPATH=/srv/lading:/srv/kinds \
 USER lading
 EXPOSE 8000
 CMD ["uvicorn", "api.main:app", "--host", "0.0.0.0", "--port", "8000", \
-     "--ws-max-size", "65536", "--timeout-graceful-shutdown", "20"]
+     "--ws-max-size", "2097152", "--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "20"]
 
 
 # A real SMTP server that keeps what it is sent, with a page to read it: for trying things out.

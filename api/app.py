@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from anyio import to_thread
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 import kinds as built_in
@@ -20,6 +22,9 @@ from api.metrics import Metrics
 from api.openapi import Application
 from api.parts import Parts
 from api.readiness import Readiness
+from api.sockets import Sockets
+from api.tail import Tail
+from api.ws import routes, tickets
 from jobs.files import FileStore
 from jobs.hints import Hints
 from jobs.ids import uuid7
@@ -32,6 +37,8 @@ ROUTERS = (
     lists.router,
     moves.router,
     streams.router,
+    tickets.router,
+    routes.router,
     files.router,
     kinds.router,
     fleet.router,
@@ -39,6 +46,17 @@ ROUTERS = (
     health.router,
     docs.router,
 )
+
+#: For pages of the origins that are allowed.
+_CORS: dict[str, Any] = {
+    "allow_methods": ["*"],
+    "allow_headers": ["*"],
+    "expose_headers": [
+        *("ETag", "Idempotency-Replayed", "Link", "Location", "Preference-Applied"),
+        *("Retry-After", "X-Request-Id"),
+    ],
+    "max_age": 3600,  # seconds that a browser need not ask again
+}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -65,6 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(Authentication)
     app.add_middleware(Edge, max_file_bytes=settings.max_file_bytes)
+    if settings.allowed_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.allowed_origins, **_CORS)
     errors.add_handlers(app)
     for router in ROUTERS:
         # Not included: that would cost a second search for each request, some 30 µs.
@@ -88,6 +108,8 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
         stack.push_async_callback(to_thread.run_sync, intake.close)
         readiness = Readiness(settings, database)
         stack.push_async_callback(readiness.close)
+        hub = await stack.enter_async_context(Hub(database, broker_url, draining))
+        sockets = Sockets(database, draining, settings.sockets_per_key)
         yield Parts(
             settings=settings,
             registry=registry,
@@ -99,6 +121,8 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
             metrics=Metrics(database, (kind.queue for kind in registry.values())),
             readiness=readiness,
             draining=draining,
-            hub=await stack.enter_async_context(Hub(database, broker_url, draining)),
+            hub=hub,
+            tail=await stack.enter_async_context(Tail(database, hub, draining)),
+            sockets=await stack.enter_async_context(sockets),
             removals_id=uuid7(),
         )

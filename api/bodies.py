@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -178,6 +178,16 @@ class NewKey(_Body):
     )
     scopes: Annotated[list[Scope], Field(min_length=1)] = Field(
         default_factory=lambda: list(Scope), description="What it opens; everything, if not given"
+    )
+
+
+class NewTicket(_Body):
+    """A request for a ticket."""
+
+    model_config = _example({"scopes": ["jobs:read"]})
+
+    scopes: Annotated[list[Literal[Scope.JOBS_READ, Scope.JOBS_WRITE]], Field(min_length=1)] = (
+        Field(description="What its socket may do; if not given, what the key may")
     )
 
 

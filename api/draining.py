@@ -10,10 +10,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+FAREWELL = 0.5  # seconds that what is `held` has for its last words, before uvicorn cuts it off
 
 
 class Draining:
@@ -22,6 +24,8 @@ class Draining:
     def __init__(self) -> None:
         self._began = False
         self._callbacks: list[Callable[[], None]] = []
+        self._held = 0
+        self._pass_on: Callable[[], None] | None = None  # a signal that waits for the held
 
     @property
     def is_set(self) -> bool:
@@ -42,6 +46,30 @@ class Draining:
             callback()
 
     @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a signal that begins it is passed on only after FAREWELL, or when all are out."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            if not self._held:
+                self._release()
+
+    def _begin_and_wait(self, pass_on: Callable[[], None]) -> None:
+        if not self._held or self._began:
+            pass_on()
+            return
+        self._pass_on = pass_on
+        asyncio.get_running_loop().call_later(FAREWELL, self._release)
+        self.begin()
+
+    def _release(self) -> None:
+        if self._pass_on is not None:
+            pass_on, self._pass_on = self._pass_on, None
+            pass_on()
+
+    @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Inside, SIGTERM and SIGINT begin it, and then do what they did before.
 
@@ -54,8 +82,12 @@ class Draining:
         before = {number: signal.getsignal(number) for number in SIGNALS}
 
         def handle(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self.begin)
-            _pass_on(before[signal.Signals(number)], number, frame)
+            pass_on = partial(_pass_on, before[signal.Signals(number)], number, frame)
+            if self._held and not self._began:
+                loop.call_soon_threadsafe(self._begin_and_wait, pass_on)
+            else:
+                loop.call_soon_threadsafe(self.begin)
+                pass_on()
 
         for number in SIGNALS:
             signal.signal(number, handle)

@@ -61,9 +61,10 @@ class Follower(Waiter):
         *,
         after: int,
         read_page: Callable[[int], Awaitable[Page]],
+        stays: bool = False,
     ) -> None:
         super().__init__(feed, woken, draining)
-        self._seq, self._read_page = after, read_page
+        self._seq, self._read_page, self._stays = after, read_page, stays
         self._first: list[Recorded] = []
         self._stopped = False
         self.is_over = False  #: the final event was handed out, or there was nothing left
@@ -76,7 +77,7 @@ class Follower(Waiter):
 
     @property
     def _is_done(self) -> bool:
-        return self.is_over or self.is_gone or self.is_stopped
+        return (self.is_over and not self._stays) or self.is_gone or self.is_stopped
 
     def stop(self) -> None:
         """A `read` that waits ends at once."""
@@ -89,6 +90,22 @@ class Follower(Waiter):
         self._first = page.events
         self._look_for_the_end()
         return self
+
+    async def wait(self) -> None:
+        """There is something to read, or no more will come; nothing was read for it."""
+        while not (self._is_done or self._has_news):
+            self._woken.clear()
+            if not self._has_news:
+                await self._wait_until(None)
+            self._look_for_the_end()
+
+    async def take(self) -> list[Recorded]:
+        """The next events, without waiting for any."""
+        events = [] if self._is_done else await self._next(None)
+        if events:
+            self._seq = events[-1].seq
+        self._look_for_the_end()
+        return events
 
     async def read(self, seconds: float | None = None) -> list[Recorded]:
         """The next events, as soon as there is one.
@@ -107,6 +124,10 @@ class Follower(Waiter):
             if events or self._is_done or not await self._wait_until(deadline):
                 break
         return events
+
+    @property
+    def _has_news(self) -> bool:
+        return bool(self._first) or self._feed.after(self._seq) != []
 
     async def _next(self, deadline: float | None) -> list[Recorded]:
         if self._first:

@@ -59,6 +59,7 @@ class Hub:
     def __init__(self, database: Reads, broker_url: str, draining: Draining) -> None:
         self._database, self._draining = database, draining
         self._feeds: dict[bytes, Feed] = {}
+        self._hearers: set[Callable[[], None]] = set()
         self._due = asyncio.Event()  # the log is to be read now
         self._sweep_due = False  # for all jobs
         self._reading = asyncio.Semaphore(READERS_AT_ONCE)
@@ -83,9 +84,12 @@ class Hub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @asynccontextmanager
-    async def follow(self, project_id: str, job_id: UUID, after: int) -> AsyncIterator[Follower]:
+    async def follow(
+        self, project_id: str, job_id: UUID, after: int, *, stays: bool = False
+    ) -> AsyncIterator[Follower]:
         """The job's events after that `seq`, first those there are and then as they come.
 
+        It is over with the final event, unless it `stays` for what a retry would bring.
         JobNotFound and DatabaseUnavailable before anything else.
         """
         with self._watched(job_id) as (feed, woken):
@@ -93,7 +97,9 @@ class Hub:
             async def read_page(seq: int) -> Page:
                 return await self._read_page(project_id, feed, seq)
 
-            follower = Follower(feed, woken, self._draining, after=after, read_page=read_page)
+            follower = Follower(
+                feed, woken, self._draining, after=after, read_page=read_page, stays=stays
+            )
             yield await follower.open()
 
     @asynccontextmanager
@@ -101,6 +107,17 @@ class Hub:
         """To be woken when something happens to the job. Begin it before the job is read."""
         with self._watched(job_id) as (feed, woken):
             yield Watch(feed, woken, self._draining)
+
+    @contextmanager
+    def hints(self, heard: Callable[[], None]) -> Iterator[None]:
+        """Inside, `heard` is called when something may have happened to any job."""
+        self._hearers.add(heard)
+        self._subscription.want()
+        try:
+            yield
+        finally:
+            self._hearers.discard(heard)
+            self._rest_if_unwatched()
 
     @contextmanager
     def _watched(self, job_id: UUID) -> Iterator[tuple[Feed, asyncio.Event]]:
@@ -114,8 +131,11 @@ class Hub:
             feed.waiting.discard(woken)
             if not feed.waiting:
                 del self._feeds[key]
-            if not self._feeds:
-                self._subscription.unwant()
+            self._rest_if_unwatched()
+
+    def _rest_if_unwatched(self) -> None:
+        if not self._feeds and not self._hearers:
+            self._subscription.unwant()
 
     async def _read_page(self, project_id: str, feed: Feed, after: int) -> Page:
         async with self._reading:
@@ -128,6 +148,8 @@ class Hub:
         return page
 
     def _hear(self, message: bytes) -> None:
+        for heard in self._hearers:
+            heard()
         feed = self._feeds.get(hinted_job(message))
         if feed is not None and (hint := read_hint(message)) is not None:
             feed.hear(hint)
@@ -141,6 +163,8 @@ class Hub:
         """Hints may have been lost before, so that all jobs are looked at."""
         self._sweep_due = True
         self._due.set()
+        for heard in self._hearers:
+            heard()
 
     def _wake_all(self) -> None:
         for feed in self._feeds.values():

@@ -15,7 +15,7 @@ REMEMBERED = 5.0  # seconds: so long may a key that another process deleted go o
 TRUSTED = 600.0  # seconds: so long while the database is away, when nothing can be done anyway
 MOST_REMEMBERED = 10_000  # keys
 
-_CHALLENGE = 'Bearer realm="lading"'
+CHALLENGE = 'Bearer realm="lading"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Keyring:
     async def authenticate(self, authorization: str | None) -> Principal:
         """The principal of an `Authorization` header. Problem 401; DatabaseUnavailable."""
         if not authorization:
-            raise _refused("An API key is needed: Authorization: Bearer <key>.", _CHALLENGE)
+            raise _refused("An API key is needed: Authorization: Bearer <key>.", CHALLENGE)
         scheme, _, text = authorization.partition(" ")
         key = parse_key(text.strip()) if scheme.lower() == "bearer" else None
         if key is None:
@@ -101,7 +101,7 @@ class Keyring:
 
 def _invalid() -> Problem:
     detail = "The API key is not valid."
-    return _refused(detail, f'{_CHALLENGE}, error="invalid_token", error_description="{detail}"')
+    return _refused(detail, f'{CHALLENGE}, error="invalid_token", error_description="{detail}"')
 
 
 def _refused(detail: str, challenge: str) -> Problem:

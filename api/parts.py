@@ -12,6 +12,8 @@ from api.intake import IntakeWriter
 from api.keyring import Keyring, Principal
 from api.metrics import Metrics
 from api.readiness import Readiness
+from api.sockets import Sockets
+from api.tail import Tail
 from jobs.files import FileStore
 from jobs.hints import Hints
 from jobs.registry import Registry
@@ -33,6 +35,8 @@ class Parts:
     readiness: Readiness
     draining: Draining
     hub: Hub
+    tail: Tail
+    sockets: Sockets
     removals_id: UUID  #: the row of intake_total in which this process counts deleted jobs
 
 

@@ -18,7 +18,7 @@ from api.promises import answer, problems
 from api.recorded import recorded
 from api.sse import EventStream
 from api.strict import StrictRoute
-from api.websocket import refuse, send_events
+from api.websocket import Listener, refuse, send_events
 from jobs.errors import JobsError
 from jobs.events import read_history
 from jobs.keys.store import Scope
@@ -110,9 +110,10 @@ async def _all_events(parts: Parts, project_id: str, job_id: UUID, after: int) -
 @router.websocket("/v1/jobs/{job_id}/ws")
 async def send_events_over_websocket(websocket: WebSocket, job_id: str) -> None:
     """What has happened to a job, and then what happens, until it has ended."""
+    listener = Listener()
     async with AsyncExitStack() as stack:
         try:
-            follower = await _follow(websocket, job_id, stack)
+            follower = await _follow(websocket, job_id, listener, stack)
         except Problem as problem:
             await refuse(websocket, problem)
         except JobsError as error:
@@ -120,15 +121,18 @@ async def send_events_over_websocket(websocket: WebSocket, job_id: str) -> None:
         else:
             await websocket.accept()
             with parts_of(websocket).metrics.streaming("ws"):
-                await send_events(websocket, follower)
+                await send_events(websocket, follower, listener)
 
 
-async def _follow(websocket: WebSocket, job_id: str, stack: AsyncExitStack) -> Follower:
+async def _follow(
+    websocket: WebSocket, job_id: str, listener: Listener, stack: AsyncExitStack
+) -> Follower:
     parts = parts_of(websocket)
     principal = await parts.keyring.authenticate(websocket.headers.get("authorization"))
     principal.require(Scope.JOBS_READ)
     _refuse_while_draining(parts)
     after = _after(websocket)
+    stack.enter_context(parts.sockets.opened(principal, listener))
     try:
         wanted = UUID(job_id)
     except ValueError:

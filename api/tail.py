@@ -1,0 +1,259 @@
+"""The newest events of all jobs, read once for everybody in this process who follows the feed.
+
+Woken by hints, and every SWEEP_EVERY without them, it reads what has ended since its last look
+(jobs/feed.py) and keeps the newest of it. A reader that is further behind, or resumes from an old
+position, reads the log by itself until it has caught up; for none is anything queued. While nobody
+follows, nothing is read.
+
+A reader joins like this: from now on looks include its project; it notes which batch comes next,
+and reads the log up to a moment after that. Whatever ends later is in that batch or in a later one;
+what it has already is dropped.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from itertools import islice
+from typing import NamedTuple, Self
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from api.draining import Draining
+from api.hub import DATABASE_PAUSE, SWEEP_EVERY, Hub, Reads
+from api.recorded import Recorded, recorded
+from jobs.errors import DatabaseUnavailable
+from jobs.feed import FeedEvent, FeedFilter, Place, Position, Snapshot, read_feed, read_position
+
+GATHER = 0.03  # seconds in which events share a query
+PAGE = 256  # events that are read, and held, at a time
+KEPT_EVENTS = 2048  # a reader that is further behind reads the log by itself
+KEPT_CHARACTERS = 4 * 1024 * 1024  # of JSON: log lines may be long
+
+_log = structlog.get_logger(__name__)
+
+
+class Passed(NamedTuple):
+    """An event of the feed, encoded once for all who read it."""
+
+    fed: FeedEvent
+    recorded: Recorded
+
+
+class Batch(NamedTuple):
+    """What one look has found: at least one event."""
+
+    events: list[Passed]
+    after: Snapshot  #: whoever has the batches up to this one has all that this sees
+    characters: int
+
+
+class Tail:
+    """An async context manager, for as long as the process serves."""
+
+    def __init__(self, database: Reads, hub: Hub, draining: Draining) -> None:
+        self.draining = draining
+        self._database, self._hub = database, hub
+        self._readers: set[FeedReader] = set()
+        self._batches: deque[Batch] = deque()
+        self._events = self._characters = 0  # in them
+        self._place: Place | None = None  # None: nobody follows
+        self._looking = asyncio.Lock()  # held while looks go on; who joins waits for it
+        self._due, self._wanted = asyncio.Event(), asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.next_number = 0  #: of the batch that comes next
+
+    async def __aenter__(self) -> Self:
+        self.draining.call(self._wake_all)
+        self._task = asyncio.create_task(self._keep_up(), name="tail")
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def __len__(self) -> int:
+        """How many follow."""
+        return len(self._readers)
+
+    @asynccontextmanager
+    async def follow(
+        self, wanted: FeedFilter, after: Position | None = None
+    ) -> AsyncIterator["FeedReader"]:
+        """The events after a position; without one, or if it is of another epoch, from now on.
+
+        DatabaseUnavailable before anything else.
+        """
+        reader = FeedReader(self, wanted)
+        try:
+            async with self._looking:
+                self._readers.add(reader)
+                if self._place is None:
+                    self._place = Place((await self.read_position()).snapshot)
+                self._wanted.set()
+            yield await reader.open(after)
+        finally:
+            self._readers.discard(reader)
+            if not self._readers:
+                self._wanted.clear()
+                self._place = None
+                self._batches.clear()
+                self._events = self._characters = 0
+
+    async def read_position(self) -> Position:
+        """The newest one."""
+        return await self._database.run(read_position)
+
+    async def read_page(self, place: Place, project_id: str) -> tuple[list[Passed], Place, bool]:
+        """What comes after the place, where it ends, and whether that was all. For one reader."""
+        page = await self._database.run(read_feed, place, [project_id], PAGE)
+        return _passed(page.events), page.place, page.is_last
+
+    def batch(self, number: int) -> Batch | None:
+        """The batch of that number, which has come; None: it is not kept any more."""
+        first = self.next_number - len(self._batches)
+        return None if number < first else next(islice(self._batches, number - first, None))
+
+    def _wake_all(self) -> None:
+        for reader in self._readers:
+            reader.wake()
+
+    async def _keep_up(self) -> None:
+        """Until it is cancelled, the batches do not stay behind the log."""
+        is_away = False
+        while True:
+            await self._wanted.wait()
+            with self._hub.hints(self._due.set):
+                while self._readers:
+                    await self._pause()
+                    try:
+                        await self._look()
+                        is_away = False
+                    except (DatabaseUnavailable, DBAPIError) as error:
+                        if not is_away:
+                            cause = repr(error.__cause__ or error)
+                            _log.warning("the feed waits for the database", cause=cause)
+                        is_away = True
+                        self._due.set()
+                        await asyncio.sleep(DATABASE_PAUSE)
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SWEEP_EVERY):
+                await self._due.wait()
+                await asyncio.sleep(GATHER)
+        self._due.clear()
+
+    async def _look(self) -> None:
+        """All that had ended before is in a batch."""
+        is_last = False
+        while not is_last:
+            async with self._looking:
+                if (place := self._place) is None:
+                    return
+                projects = {reader.wanted.project_id for reader in self._readers}
+                page = await self._database.run(read_feed, place, projects, PAGE)
+                if self._place is not place:
+                    return  # all have left meanwhile
+                self._place, is_last = page.place, page.is_last
+                if page.events:
+                    self._keep(_passed(page.events), page.place.after)
+
+    def _keep(self, events: list[Passed], after: Snapshot) -> None:
+        batch = Batch(events, after, sum(len(each.recorded.json) for each in events))
+        self._batches.append(batch)
+        self.next_number += 1
+        self._events += len(events)
+        self._characters += batch.characters
+        while self._events > KEPT_EVENTS or self._characters > KEPT_CHARACTERS:
+            gone = self._batches.popleft()
+            self._events -= len(gone.events)
+            self._characters -= gone.characters
+        self._wake_all()
+
+
+class FeedReader:
+    """One reader's way through the feed. However slow it is, it has only its place."""
+
+    def __init__(self, tail: Tail, wanted: FeedFilter) -> None:
+        self.wanted = wanted
+        self.position = Position("", Snapshot(0))  #: all up to here was handed out
+        self.is_reset = False  #: the position that was asked for is not of this database
+        self._tail = tail
+        self._woken = asyncio.Event()
+        self._place: Place | None = None  # in the log; None: it follows the batches
+        self._seen = Snapshot(0)  # it has what this sees, whatever batches bring
+        self._next = 0  # the batch that it takes next
+        self._stopped = False
+
+    @property
+    def is_stopped(self) -> bool:
+        """Its reader has left, or the process has been told to end."""
+        return self._stopped or self._tail.draining.is_set
+
+    @property
+    def has_news(self) -> bool:
+        """There is something to `take`, or to look for."""
+        return self._place is not None or self._next < self._tail.next_number
+
+    def wake(self) -> None:
+        """It looks again."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """A `wait` ends at once."""
+        self._stopped = True
+        self._woken.set()
+
+    async def open(self, after: Position | None) -> Self:
+        """It begins after that position, or now."""
+        self._next = self._tail.next_number
+        self.position = await self._tail.read_position()
+        self._seen = self.position.snapshot
+        if after is not None:
+            self.is_reset = (
+                after.epoch != self.position.epoch or after.snapshot.end > self._seen.end
+            )
+            if not self.is_reset:
+                self.position, self._place = after, Place(after.snapshot)
+        return self
+
+    async def wait(self) -> None:
+        """There are news, or it is stopped."""
+        while not (self.has_news or self.is_stopped):
+            self._woken.clear()
+            await self._woken.wait()
+
+    async def take(self) -> list[Recorded]:
+        """The next events, if there are any. DatabaseUnavailable: the same call may succeed later.
+
+        `position` is then what they lead to.
+        """
+        passed, after = await self._from_log() if self._place else self._from_batch()
+        self.position = Position(self.position.epoch, after)
+        return [each.recorded for each in passed if self.wanted.matches(each.fed)]
+
+    async def _from_log(self) -> tuple[list[Passed], Snapshot]:
+        assert self._place is not None
+        number = self._tail.next_number
+        passed, place, is_last = await self._tail.read_page(self._place, self.wanted.project_id)
+        self._place = place
+        if is_last:
+            self._place, self._next, self._seen = None, number, place.after
+        return passed, place.after
+
+    def _from_batch(self) -> tuple[list[Passed], Snapshot]:
+        if self._next == self._tail.next_number:
+            return [], self.position.snapshot
+        batch = self._tail.batch(self._next)
+        if batch is None:
+            self._place = Place(self.position.snapshot)
+            return [], self.position.snapshot
+        self._next += 1
+        return [each for each in batch.events if not self._seen.sees(each.fed.xact_id)], batch.after
+
+
+def _passed(events: list[FeedEvent]) -> list[Passed]:
+    return [Passed(each, recorded(each.event)) for each in events]

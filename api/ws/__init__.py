@@ -1,0 +1,1 @@
+"""`/v1/ws`, subprotocol lading.v1: many streams and commands on one socket."""

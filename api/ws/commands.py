@@ -1,0 +1,65 @@
+"""Commands: the same functions as REST calls, and the same answers."""
+
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from api import moving
+from api.bodies import Cancellation, NewJob, _Body
+from api.documents import job_document
+from api.errors import model_flaws, problem_of
+from api.problems import Problem
+from api.submitting import submit_one
+from api.ws.frames import Command
+from api.ws.session import Session
+from jobs.errors import JobsError
+from jobs.keys.store import Scope
+from jobs.views import JobView
+
+
+class _Cancel(Cancellation):
+    job_id: str
+
+
+class _Retry(_Body):
+    job_id: str
+
+
+async def answer(session: Session, frame: Command) -> None:
+    """The command was done, or refused, and the client knows. Ended."""
+    try:
+        session.principal.require(Scope.JOBS_WRITE)
+        job, status = await _do(session, frame)
+    except ValidationError as error:
+        await session.send_error(frame.id, model_flaws(error))
+    except Problem as problem:
+        await session.send_error(frame.id, problem)
+    except JobsError as error:
+        await session.send_error(frame.id, problem_of(error))
+    else:
+        body = job_document(job, session.parts.settings.flower_url)
+        await session.send({"type": "result", "id": frame.id, "status": status, "body": body})
+
+
+async def _do(session: Session, frame: Command) -> tuple[JobView, int]:
+    parts, principal = session.parts, session.principal
+    match frame.op:
+        case "job.submit":
+            submission = NewJob.model_validate(frame.body).submission()
+            accepted = await submit_one(parts, principal, submission, frame.idempotency_key)
+            return accepted.jobs[0], 202
+        case "job.cancel":
+            asked = _Cancel.model_validate(frame.body)
+            return await moving.cancel(parts, principal, _job_id(asked.job_id), asked.reason)
+        case "job.retry":
+            job_id = _job_id(_Retry.model_validate(frame.body).job_id)
+            return await moving.retry(parts, principal, job_id), 202
+        case "event.publish":
+            raise Problem("not-implemented", "Events cannot be published yet.")
+
+
+def _job_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Problem("job-not-found", f"no job {text}") from None

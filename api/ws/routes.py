@@ -1,0 +1,113 @@
+"""The socket's own loop: one frame of the client after the other."""
+
+from contextlib import ExitStack
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import ValidationError
+from starlette.websockets import WebSocket
+
+from api.errors import model_flaws, problem_of
+from api.parts import parts_of
+from api.problems import Problem
+from api.websocket import refuse
+from api.ws.commands import answer
+from api.ws.following import follow
+from api.ws.frames import SUBPROTOCOL, Command, Ping, SubscribeJob, SubscribeJobs, Unsubscribe
+from api.ws.handshake import authenticate
+from api.ws.session import SUBSCRIPTIONS, Session
+from jobs.errors import JobsError
+from jobs.keys.store import Scope
+
+router = APIRouter()
+
+_Frame = SubscribeJob | SubscribeJobs | Unsubscribe | Command | Ping
+
+
+@router.websocket("/v1/ws")
+async def follow_and_command(websocket: WebSocket) -> None:
+    """Many streams and commands on one socket."""
+    parts = parts_of(websocket)
+    with ExitStack() as stack:
+        try:
+            principal = await authenticate(websocket, parts)
+            session = Session(websocket, parts, principal)
+            stack.enter_context(parts.sockets.opened(principal, session))
+        except Problem as problem:
+            await _refuse(websocket, problem)
+        except JobsError as error:
+            await _refuse(websocket, problem_of(error))
+        else:
+            await websocket.accept(SUBPROTOCOL)
+            await session.run(_serve(session))
+
+
+async def _refuse(websocket: WebSocket, problem: Problem) -> None:
+    is_offered = SUBPROTOCOL in websocket.scope["subprotocols"]
+    await refuse(websocket, problem, SUBPROTOCOL if is_offered else None)
+
+
+async def _serve(session: Session) -> None:
+    while True:
+        received = await session.receive()
+        try:
+            await _take(session, _read(received))
+        except Problem as problem:
+            await session.send_error(received.get("id"), problem)
+
+
+def _read(received: dict[str, Any]) -> _Frame:
+    model: type[_Frame]
+    match received:
+        case {"type": "subscribe", "stream": "jobs"}:
+            model = SubscribeJobs
+        case {"type": "subscribe"}:
+            model = SubscribeJob
+        case {"type": "unsubscribe"}:
+            model = Unsubscribe
+        case {"type": "command"}:
+            model = Command
+        case {"type": "ping"}:
+            model = Ping
+        case _:
+            raise Problem("bad-request", "There is no such type of frame.")
+    try:
+        return model.model_validate(received)
+    except ValidationError as error:
+        raise model_flaws(error) from None
+
+
+async def _take(session: Session, frame: _Frame) -> None:
+    match frame:
+        case Ping():
+            await session.send({"type": "pong", "t": frame.t})
+        case Unsubscribe():
+            if (task := session.subscriptions.pop(frame.id, None)) is not None:
+                task.cancel()
+        case Command():
+            await _command(session, frame)
+        case _:
+            await _subscribe(session, frame)
+
+
+async def _subscribe(session: Session, frame: SubscribeJob | SubscribeJobs) -> None:
+    session.principal.require(Scope.JOBS_READ)
+    if frame.id in session.subscriptions:
+        raise Problem("subscription-exists", f"There is a subscription {frame.id!r} already.")
+    if len(session.subscriptions) >= SUBSCRIPTIONS:
+        problem = Problem("rate-limited", f"A socket has {SUBSCRIPTIONS} subscriptions at most.")
+        await session.send_error(frame.id, problem)
+        session.refuse_more("too many subscriptions")
+        return
+    session.subscriptions[frame.id] = session.spawn(follow(session, frame))
+
+
+async def _command(session: Session, frame: Command) -> None:
+    if not session.parts.sockets.take_command(session.principal):
+        detail = "This key has sent more commands than it may."
+        await session.send_error(frame.id, Problem("rate-limited", detail))
+        session.refuse_more("too many commands")
+        return
+    await session.commands.acquire()
+    task = session.spawn(answer(session, frame))
+    task.add_done_callback(lambda _: session.commands.release())
