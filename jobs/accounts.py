@@ -144,6 +144,9 @@ REASONS = (*overdue.REASONS, *balance.REASONS, *histories.CHECKS)
 
 def _enter(connection: Connection, name: str) -> sa.Row[Any] | None:
     """The check's row, which is ours until the commit; None: another dispatcher is at it."""
+    row = connection.execute(_ENTER, {"name": name}).one_or_none()
+    if row is not None:
+        return row
     connection.execute(_FIRST_TIME, {"name": name})
     return connection.execute(_ENTER, {"name": name}).one_or_none()
 
@@ -177,7 +180,10 @@ def _store(
 
 
 _NOW = sa.select(sa.func.clock_timestamp())
-_FIRST_TIME = sa.text("INSERT INTO account_check (name) VALUES (:name) ON CONFLICT DO NOTHING")
+_FIRST_TIME = sa.text("""
+INSERT INTO account_check (name) SELECT CAST(:name AS text)
+WHERE NOT EXISTS (SELECT FROM account_check WHERE name = :name) ON CONFLICT DO NOTHING
+""")
 _ENTER = sa.text("""
 SELECT position, checked_at, began_at, ended_at, clock_timestamp() AS now
 FROM account_check WHERE name = :name FOR UPDATE SKIP LOCKED
