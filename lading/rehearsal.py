@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lading.blocks import AwaitedBlock, Block
 from lading.context import StepNames
-from lading.sessions import BlockSession, close, commit, open_session
+from lading.sessions import AsyncBlockSession, BlockSession, close, commit, open_session
 
 
 class Stage:
@@ -36,11 +36,11 @@ class Stage:
         return RehearsedAwaitedBlock(_Work(self, name))
 
 
-class _HoldingSession(AsyncSession):
+class _HoldingSession(AsyncBlockSession):
     """An AsyncSession on a plain engine: it holds the event loop, which a test does not mind."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(sync_session_class=BlockSession, expire_on_commit=False)
+        super().__init__(None)
         self.sync_session.bind = engine
 
     async def execute(self, *args: Any, **options: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import NoReturn, cast
 
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncSession as AnyAsyncSession
 from sqlalchemy.orm import Session as AnySession
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -17,6 +18,8 @@ class BlockSession(Session):
 
     Savepoints (`begin_nested`) are its own affair.
     """
+
+    execute = AnySession.execute  # without SQLModel's advice to call `exec`, which takes no text
 
     def commit(self) -> NoReturn:
         self._refuse("commit")
@@ -43,14 +46,18 @@ class BlockSession(Session):
         )
 
 
+class AsyncBlockSession(AsyncSession):
+    """The same for `async def` handlers."""
+
+    execute = AnyAsyncSession.execute  # see BlockSession
+
+    def __init__(self, engine: AsyncEngine | None) -> None:
+        super().__init__(engine, sync_session_class=BlockSession, expire_on_commit=False)
+
+
 def open_session(engine: Engine) -> BlockSession:
     """For a `def` handler. What it has loaded can be read after the block."""
     return BlockSession(engine, expire_on_commit=False)
-
-
-def open_async_session(engine: AsyncEngine) -> AsyncSession:
-    """For an `async def` handler."""
-    return AsyncSession(engine, sync_session_class=BlockSession, expire_on_commit=False)
 
 
 def commit(session: AnySession) -> None:

@@ -10,11 +10,10 @@ from functools import cached_property
 
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from jobs import database, documents
 from jobs.settings import Settings
-from lading.sessions import BlockSession, open_async_session, open_session
+from lading.sessions import AsyncBlockSession, BlockSession, open_session
 
 
 class Sessions:
@@ -50,6 +49,10 @@ class Sessions:
         """For a `def` handler."""
         return open_session(self._engine)
 
-    def open_async(self) -> AsyncSession:
+    def open_async(self) -> AsyncBlockSession:
         """For an `async def` handler."""
-        return open_async_session(self._async_engine)
+        return AsyncBlockSession(self._async_engine)
+
+    def dispose(self) -> None:
+        """Idle connections of `def` handlers are closed; those of the event loop end with it."""
+        self._engine.dispose()

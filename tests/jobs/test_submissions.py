@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from jobs.errors import InvalidSubmission
 from jobs.registry import Registry, load_registry
-from jobs.submissions import MAX_ARGS_BYTES, Submission, check, fingerprint
+from jobs.submissions import LONGEST, MAX_ARGS_BYTES, Submission, check, fingerprint
 from lading.args import as_json
 from tests.kinds_for_tests import Secret
 
@@ -63,6 +63,54 @@ def test_too_long_args_are_refused_with_the_limit(registry: Registry) -> None:
 def test_too_many_or_long_labels_are_refused(registry: Registry, labels: Mapping[str, str]) -> None:
     (pointer,) = flaws(registry, kind="test.echo", args={}, labels=labels)
     assert pointer.startswith("#/jobs/3/labels")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("queue", ""),
+        ("queue", "Not A Queue"),
+        ("queue", "x" * 101),
+        ("priority", -1),
+        ("priority", 10),
+        ("priority", True),
+        ("priority", 5.0),
+        ("max_attempts", 0),
+        ("max_attempts", 1001),
+        ("timeout", timedelta()),
+        ("timeout", LONGEST + timedelta(seconds=1)),
+        ("expires_in", timedelta(seconds=-1)),
+        ("delay", timedelta(seconds=-1)),
+        ("delay", LONGEST * 2),
+        ("run_at", datetime(2030, 1, 1)),  # noqa: DTZ001 - that is the flaw
+        ("run_at", datetime(1969, 12, 31, tzinfo=UTC)),
+        ("run_at", datetime(9000, 1, 1, tzinfo=UTC)),
+        ("labels", {"n": 1}),
+        ("labels", ["n"]),
+    ],
+)
+def test_what_no_kind_may_be_asked_is_refused(registry: Registry, field: str, value: Any) -> None:
+    assert [*flaws(registry, kind="test.echo", args={}, **{field: value})] == [f"#/jobs/3/{field}"]
+
+
+def test_the_bounds_themselves_are_within(registry: Registry) -> None:
+    asked = Submission(
+        kind="test.echo",
+        args={},
+        queue="x" * 100,
+        priority=9,
+        max_attempts=1000,
+        timeout=LONGEST,
+        expires_in=LONGEST,
+        run_at=datetime.now(UTC) + LONGEST - timedelta(hours=1),
+    )
+    assert check(registry, asked).max_attempts == 1000
+    assert check(registry, Submission(kind="test.echo", args={}, delay=timedelta())).priority == 5
+
+
+def test_two_times_exclude_each_other(registry: Registry) -> None:
+    asked = {"run_at": datetime.now(UTC), "delay": timedelta(seconds=1)}
+    assert [*flaws(registry, kind="test.echo", args={}, **asked)] == ["#/jobs/3"]
 
 
 def test_the_fingerprint_ignores_the_order_of_keys() -> None:

@@ -9,7 +9,7 @@ from worker.children import child_id
 def test_a_child_has_the_same_id_on_every_attempt() -> None:
     parent = uuid7()
     assert child_id(parent, 1) == child_id(parent, 1)
-    others = {child_id(parent, 2), child_id(uuid7(), 1), parent}
+    others = {child_id(parent, 2), child_id(uuid7(), 1), child_id(parent, 1, "a step"), parent}
     assert child_id(parent, 1) not in others
 
 

@@ -1,0 +1,527 @@
+"""Transactions of handlers, one attempt at a time: what they leave, and what they refuse."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Event
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel, SecretStr
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from dev.postgres import EmbeddedPostgres
+from jobs import lifecycle
+from jobs.attempts import Outcome
+from jobs.broker import Broker
+from jobs.registry import Registry, load_registry
+from jobs.settings import Settings
+from jobs.states import JobState
+from jobs.submissions import NewJob
+from lading import AsyncJobContext, JobContext, RetryPolicy, job
+from lading.authoring import find_kind
+from tests.api.relay import Relay, relay
+from tests.worker import blocks
+from tests.worker.blocks import Payment, first
+from tests.worker.platform import Platform
+from worker.board import ThreadBoard
+from worker.execute import execute
+from worker.outcomes import Ended
+from worker.runtime import Runtime
+
+SOON = 20  # seconds; for what takes milliseconds
+
+
+class Nothing(BaseModel):
+    pass
+
+
+class Bench:
+    """Makes single attempts of handlers that a test has written, over a line that may break."""
+
+    def __init__(self, runtime: Runtime, platform: Platform, line: Relay) -> None:
+        self.runtime, self.platform, self.line = runtime, platform, line
+
+    def submit(self, handler: Callable[..., Any], **options: Any) -> NewJob:
+        made = job("block.tried", retry=RetryPolicy(base=0, cap=0), **options)(handler)
+        kind = find_kind(made)
+        assert kind is not None
+        known = {**load_registry(["tests.kinds_for_tests"]), kind.name: kind}
+        self.runtime.registry = self.platform.registry = Registry(known.values())
+        return self.platform.submit("block.tried")
+
+    def attempt(self, job: NewJob, number: int = 1) -> Ended:
+        if self.platform.row(job).state is JobState.RETRYING:
+            with self.platform.engine.begin() as connection:
+                lifecycle.run_now(connection, "default", job.id)
+        return execute(self.runtime, job.id, number)
+
+    def run(self, handler: Callable[..., Any], **options: Any) -> tuple[NewJob, Ended]:
+        job = self.submit(handler, **options)
+        return job, self.attempt(job)
+
+    def payments(self, job: NewJob) -> list[str]:
+        statement = sa.text("SELECT line FROM shop.payment WHERE job_id = :job ORDER BY line")
+        with self.platform.engine.connect() as connection:
+            return [*connection.scalars(statement, {"job": job.id})]
+
+    def steps(self, job: NewJob) -> list[tuple[str, int]]:
+        statement = sa.text("SELECT name, attempt FROM job_step WHERE job_id = :job ORDER BY name")
+        with self.platform.engine.connect() as connection:
+            return [
+                (row.name, row.attempt) for row in connection.execute(statement, {"job": job.id})
+            ]
+
+    def children(self, job: NewJob) -> list[UUID]:
+        statement = sa.text("SELECT id FROM job WHERE parent_id = :job")
+        with self.platform.engine.connect() as connection:
+            return [*connection.scalars(statement, {"job": job.id})]
+
+    def take_over(self, job: NewJob) -> None:
+        """Another worker holds the job, as its second attempt."""
+        lease = self.runtime.settings.lease
+        with self.platform.engine.begin() as connection:
+            lifecycle.crash(connection, job.id, attempt=1, detail="so it seemed")
+            lifecycle.start(connection, job.id, attempt=2, worker=uuid4(), lease=lease)
+
+
+@pytest.fixture(scope="module")
+def platform(engine: Engine, broker: Broker, registry: Registry) -> Platform:
+    platform = Platform(engine, broker, registry)
+    platform.execute(blocks.TABLE)
+    return platform
+
+
+@pytest.fixture
+def bench(postgres: EmbeddedPostgres, settings: Settings, platform: Platform) -> Iterator[Bench]:
+    with relay(postgres.port) as line:
+        url = settings.database_url.get_secret_value()
+        url = url.replace(f":{postgres.port}/", f":{line.port}/")
+        own = settings.model_copy(update={"database_url": SecretStr(url)})
+        runtime = Runtime(own, platform.registry, uuid4(), ThreadBoard(), forked=False)
+        yield Bench(runtime, platform, line)
+        runtime.hints.close()
+        runtime.engine.dispose()
+        runtime.sessions.dispose()
+
+
+Inside = Callable[[], None]
+Handler = Callable[[Any, Any], Any]
+
+
+def paying(inside: Inside = lambda: None, after: Inside = lambda: None) -> Handler:
+    """A `def` handler that pays in a block, and does more in it and after it."""
+
+    def handler(context: JobContext, args: Nothing) -> str:
+        with context.transaction("pay") as session:
+            session.connection().execute(first(context.job_id))
+            inside()
+        after()
+        return "paid"
+
+    return handler
+
+
+def paying_async(inside: Inside = lambda: None, after: Inside = lambda: None) -> Handler:
+    """The same with `async def`."""
+
+    async def handler(context: AsyncJobContext, args: Nothing) -> str:
+        async with context.transaction("pay") as session:
+            await (await session.connection()).execute(first(context.job_id))
+            inside()
+        after()
+        return "paid"
+
+    return handler
+
+
+both = pytest.mark.parametrize("made", [paying, paying_async])
+
+
+class Once:
+    """Raises on its first call, and counts them."""
+
+    def __init__(self, times: int = 1) -> None:
+        self.calls, self._times = 0, times
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.calls <= self._times:
+            raise RuntimeError("not yet")
+
+
+@both
+def test_a_block_is_committed_with_its_step(bench: Bench, made: Callable[..., Handler]) -> None:
+    job, ended = bench.run(made())
+    assert (ended.outcome, ended.result) == (Outcome.SUCCEEDED, "paid")
+    assert bench.payments(job) == ["first"]
+    assert bench.steps(job) == [("pay", 1)]
+    assert bench.platform.events(job)[2:] == [("step", {"name": "pay"}), ("succeeded", {})]
+
+
+@both
+def test_what_a_block_raises_undoes_it_and_passes(
+    bench: Bench, made: Callable[..., Handler]
+) -> None:
+    inside = Once()
+    job, ended = bench.run(made(inside=inside))
+    assert ended.error is not None
+    assert ended.error.message == "not yet"
+    assert (bench.payments(job), bench.steps(job)) == ([], [])
+    assert bench.attempt(job, 2).outcome is Outcome.SUCCEEDED
+    assert (bench.payments(job), bench.steps(job)) == (["first"], [("pay", 2)])
+
+
+@both
+def test_a_later_attempt_skips_the_block(bench: Bench, made: Callable[..., Handler]) -> None:
+    inside, after = Once(times=0), Once(times=2)
+    job, ended = bench.run(made(inside=inside, after=after))
+    assert ended.outcome is Outcome.RETRIED
+    assert bench.attempt(job, 2).outcome is Outcome.RETRIED
+    assert bench.attempt(job, 3).outcome is Outcome.SUCCEEDED
+    assert (inside.calls, after.calls) == (1, 3)
+    assert (bench.payments(job), bench.steps(job)) == (["first"], [("pay", 1)])
+
+
+def test_a_block_that_cannot_be_traced_ends_at_its_first_use(bench: Bench) -> None:
+    after = Once()
+
+    def handler(context: JobContext, args: Nothing) -> str:
+        with ExitStack() as stack:
+            session = stack.enter_context(context.transaction("pay"))
+            session.connection().execute(first(context.job_id))
+        after()
+        return "paid"
+
+    job, ended = bench.run(handler)
+    assert ended.outcome is Outcome.RETRIED
+    assert bench.attempt(job, 2).result == "paid"
+    assert bench.payments(job) == ["first"]
+
+
+@both
+def test_an_attempt_that_lost_its_job_commits_nothing(
+    bench: Bench, made: Callable[..., Handler]
+) -> None:
+    inside, after = Event(), Event()
+
+    def wait() -> None:
+        inside.set()
+        assert after.wait(SOON)
+
+    job = bench.submit(made(inside=wait))
+    with ThreadPoolExecutor(1) as pool:
+        zombie = pool.submit(bench.attempt, job)
+        assert inside.wait(SOON)
+        bench.take_over(job)
+        after.set()
+        assert zombie.result(SOON).outcome is Outcome.LEASE_LOST
+    assert (bench.payments(job), bench.steps(job)) == ([], [])
+    row = bench.platform.row(job)
+    assert (row.state, row.attempt) == (JobState.RUNNING, 2)
+
+
+@both
+def test_a_commit_whose_answer_is_lost_counts(bench: Bench, made: Callable[..., Handler]) -> None:
+    inside = Once(times=0)
+    job = bench.submit(made(inside=inside))
+    bench.line.lose_reply_to(b"COMMIT")
+    ended = bench.attempt(job)
+    assert (bench.line.lost, ended.result, inside.calls) == (1, "paid", 1)
+    assert (bench.payments(job), bench.steps(job)) == (["first"], [("pay", 1)])
+    assert bench.platform.types(job).count("step") == 1
+
+
+@both
+def test_a_block_whose_connection_breaks_before_the_commit_is_undone(
+    bench: Bench, made: Callable[..., Handler]
+) -> None:
+    inside = Once(times=0)
+    job = bench.submit(made(inside=inside))
+    bench.line.lose_reply_to(b"job_step")  # the step's statement
+    ended = bench.attempt(job)
+    assert (bench.line.lost, ended.outcome, inside.calls) == (1, Outcome.RETRIED, 1)
+    assert (bench.payments(job), bench.steps(job)) == ([], [])
+    assert bench.attempt(job, 2).result == "paid"
+    assert (bench.payments(job), bench.steps(job)) == (["first"], [("pay", 2)])
+
+
+@both
+def test_an_earlier_attempts_late_commit_stands_instead(
+    bench: Bench, made: Callable[..., Handler]
+) -> None:
+    inside = Once()
+    job = bench.submit(made(inside=inside))
+
+    def arrive() -> None:
+        """The first attempt's step, which nobody had seen when the second began its block."""
+        inside()
+        bench.platform.execute(
+            "INSERT INTO job_step (job_id, name, attempt) VALUES (:job, 'pay', 1)", job=job.id
+        )
+
+    job = bench.submit(made(inside=arrive))
+    assert bench.attempt(job).outcome is Outcome.RETRIED
+    assert bench.attempt(job, 2).result == "paid"
+    assert (bench.payments(job), bench.steps(job)) == ([], [("pay", 1)])
+
+
+@pytest.mark.parametrize("verb", ["commit", "rollback", "close"])
+def test_a_block_may_not_end_its_transaction(bench: Bench, verb: str) -> None:
+    def handler(context: JobContext, args: Nothing) -> None:
+        with context.transaction("pay") as session:
+            session.connection().execute(first(context.job_id))
+            getattr(session, verb)()
+
+    job, ended = bench.run(handler)
+    assert ended.error is not None
+    assert ended.error.message.startswith(f"{verb}() inside context.transaction()")
+    assert (bench.payments(job), bench.steps(job)) == ([], [])
+
+
+@pytest.mark.parametrize("verb", ["commit", "rollback", "close"])
+def test_an_async_block_may_not_either(bench: Bench, verb: str) -> None:
+    async def handler(context: AsyncJobContext, args: Nothing) -> None:
+        async with context.transaction("pay") as session:
+            await (await session.connection()).execute(first(context.job_id))
+            await getattr(session, verb)()
+
+    job, ended = bench.run(handler)
+    assert ended.error is not None
+    assert ended.error.message.startswith(f"{verb}() inside context.transaction()")
+    assert (bench.payments(job), bench.steps(job)) == ([], [])
+
+
+@pytest.mark.parametrize("words", ["COMMIT", "ROLLBACK"])
+def test_a_block_that_ends_it_in_sql_is_told(bench: Bench, words: str) -> None:
+    def handler(context: JobContext, args: Nothing) -> None:
+        with context.transaction("pay") as session:
+            session.connection().exec_driver_sql(words)
+            session.connection().execute(first(context.job_id))
+
+    job, ended = bench.run(handler)
+    assert ended.error is not None
+    assert "has ended its transaction by itself" in ended.error.message
+    assert (bench.payments(job), bench.steps(job)) == ([], [])
+
+
+def test_a_savepoint_is_the_blocks_own_affair(bench: Bench) -> None:
+    def handler(context: JobContext, args: Nothing) -> str:
+        with context.transaction("pay") as session:
+            kept = Payment(job_id=context.job_id, line="kept")
+            session.add(kept)
+            session.flush()
+            with session.begin_nested() as savepoint:
+                session.connection().execute(first(context.job_id))
+                savepoint.rollback()
+        return kept.line  # readable after the block
+
+    job, ended = bench.run(handler)
+    assert ended.result == "kept"
+    assert bench.payments(job) == ["kept"]
+
+
+def test_a_constraint_that_fails_at_the_commit_undoes_the_block(bench: Bench) -> None:
+    def handler(context: JobContext, args: Nothing) -> None:
+        with context.transaction("pay") as session:
+            session.connection().exec_driver_sql(
+                "CREATE TABLE shop.only (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);"
+                "INSERT INTO shop.only VALUES (1), (1)"
+            )
+
+    job, ended = bench.run(handler)
+    assert ended.error is not None
+    assert ended.error.type == "IntegrityError"
+    assert bench.steps(job) == []
+
+
+def test_what_a_block_sets_is_not_in_the_way(bench: Bench) -> None:
+    bench.platform.execute("DROP ROLE IF EXISTS shopkeeper; CREATE ROLE shopkeeper")
+    bench.platform.execute("GRANT ALL ON SCHEMA shop TO shopkeeper")
+    bench.platform.execute("GRANT ALL ON shop.payment TO shopkeeper")
+
+    def handler(context: JobContext, args: Nothing) -> str:
+        with context.transaction("pay") as session:
+            session.connection().exec_driver_sql("SET LOCAL search_path TO shop")
+            session.connection().exec_driver_sql("SET LOCAL ROLE shopkeeper")
+            session.connection().execute(first(context.job_id))
+        return "paid"
+
+    job, ended = bench.run(handler)
+    assert ended.result == "paid"
+    assert (bench.payments(job), bench.steps(job)) == (["first"], [("pay", 1)])
+
+
+@pytest.mark.parametrize("limit", [None, 600])
+def test_a_statement_may_take_as_long_as_its_attempt(bench: Bench, limit: float | None) -> None:
+    def handler(context: JobContext, args: Nothing) -> dict[str, int]:
+        shown: dict[str, int] = {}
+        statement = "SELECT name, setting::int FROM pg_settings WHERE name ~ '_timeout$'"
+        with context.transaction("look") as session:
+            shown |= {
+                row.name: row.setting for row in session.connection().exec_driver_sql(statement)
+            }
+        return shown
+
+    _, ended = bench.run(handler, timeout=limit)
+    fence = bench.runtime.settings.self_fence.total_seconds()
+    assert ended.result["idle_in_transaction_session_timeout"] == fence * 1000
+    assert ended.result["lock_timeout"] == 0
+    longest = ended.result["statement_timeout"]
+    assert longest == 0 if limit is None else 500_000 < longest <= 600_000
+
+
+def use_twice(context: JobContext, args: Nothing) -> None:
+    for _ in range(2):
+        with context.transaction("pay"):
+            pass
+
+
+def use_as_both(context: JobContext, args: Nothing) -> None:
+    context.step("pay", lambda: 1)
+    with context.transaction("pay"):
+        pass
+
+
+def use_as_both_again(context: JobContext, args: Nothing) -> None:
+    with context.transaction("pay"):
+        pass
+    context.step("pay", lambda: 1)
+
+
+@pytest.mark.parametrize("handler", [use_twice, use_as_both, use_as_both_again])
+def test_a_name_is_used_once(bench: Bench, handler: Handler) -> None:
+    job, ended = bench.run(handler)
+    assert ended.error is not None
+    assert (ended.error.type, "'pay'" in ended.error.message) == ("ValueError", True)
+    assert bench.attempt(job, 2).error is not None
+
+
+def test_a_block_that_was_undone_may_be_tried_again_at_once(bench: Bench) -> None:
+    inside = Once(times=2)
+
+    def handler(context: JobContext, args: Nothing) -> str:
+        while True:
+            try:
+                with context.transaction("pay") as session:
+                    session.connection().execute(first(context.job_id))
+                    inside()
+            except RuntimeError:
+                continue
+            return "paid"
+
+    job, ended = bench.run(handler)
+    assert (ended.result, inside.calls) == ("paid", 3)
+    assert bench.payments(job) == ["first"]
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256, "two\nlines", "nul\0", "\ud800", 7])
+def test_a_name_is_a_line_of_text(bench: Bench, name: Any) -> None:
+    def step(context: JobContext, args: Nothing) -> None:
+        context.step(name, lambda: 1)
+
+    async def transaction(context: AsyncJobContext, args: Nothing) -> None:
+        async with context.transaction(name):
+            pass
+
+    for handler in (step, transaction):
+        _, ended = bench.run(handler)
+        assert ended.error is not None
+        assert ended.error.type == "ValueError"
+        assert "1 … 255 printable characters" in ended.error.message
+
+
+def test_a_block_in_a_block_is_committed_for_itself(bench: Bench) -> None:
+    def handler(context: JobContext, args: Nothing) -> None:
+        with context.transaction("outer") as outer:
+            outer.add(Payment(job_id=context.job_id, line="outer"))
+            with context.transaction("inner") as inner:
+                inner.add(Payment(job_id=context.job_id, line="inner"))
+            raise RuntimeError
+
+    job, _ = bench.run(handler)
+    assert (bench.payments(job), bench.steps(job)) == (["inner"], [("inner", 1)])
+
+
+def test_children_of_a_block_are_committed_with_it(bench: Bench) -> None:
+    inside = Once()
+
+    def handler(context: JobContext, args: Nothing) -> str:
+        with context.transaction("pay"):
+            child = context.submit("test.echo", {"value": "of the block"})
+            inside()
+        return str(child)
+
+    job, _ = bench.run(handler)
+    assert bench.children(job) == []
+    ended = bench.attempt(job, 2)
+    assert [str(child) for child in bench.children(job)] == [ended.result]
+
+
+@pytest.mark.parametrize("part", ["step", "transaction"])
+def test_children_after_a_part_that_is_skipped_stay_the_same(bench: Bench, part: str) -> None:
+    seen: list[UUID] = []
+    after = Once()
+
+    def submit(context: JobContext) -> None:
+        context.submit("test.echo", {"value": "inside"})
+
+    def handler(context: JobContext, args: Nothing) -> None:
+        if part == "step":
+            context.step("one", lambda: submit(context))
+        else:
+            with context.transaction("one"):
+                submit(context)
+        seen.append(context.submit("test.echo", {"value": "after"}))
+        after()
+
+    job, _ = bench.run(handler)
+    assert bench.attempt(job, 2).outcome is Outcome.SUCCEEDED
+    assert seen[0] == seen[1]
+    assert len(bench.children(job)) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"priority": 10},
+        {"priority": "high"},
+        {"max_attempts": 0},
+        {"queue": "no queue"},
+        {"timeout": 0},
+        {"delay": -1},
+        {"delay": "soon"},
+        {"labels": {"n": 1}},
+        {"prio": 3},
+        {"parent_id": "x"},
+    ],
+    ids="-".join,
+)
+def test_a_child_is_refused_by_name(bench: Bench, options: dict[str, Any]) -> None:
+    def handler(context: JobContext, args: Nothing) -> None:
+        context.submit("test.echo", {}, **options)
+
+    job, ended = bench.run(handler)
+    assert ended.outcome is Outcome.FAILED
+    assert ended.error is not None
+    assert "a child job is refused: #/" + next(iter(options)) in ended.error.message
+    assert bench.children(job) == []
+
+
+def test_the_async_session_is_one(bench: Bench) -> None:
+    async def handler(context: AsyncJobContext, args: Nothing) -> list[str]:
+        lines: list[str] = []
+        async with context.transaction("pay") as session:
+            session.add(Payment(job_id=context.job_id, line="added"))
+            await session.flush()
+            lines += await session.exec(
+                select(Payment.line).where(Payment.job_id == context.job_id)
+            )
+        return lines
+
+    job, ended = bench.run(handler)
+    assert ended.result == ["added"]
+    assert bench.payments(job) == ["added"]
