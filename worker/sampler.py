@@ -37,6 +37,8 @@ class Sampler:
         """What those handlers take is known that are due: each time, if there is a limit."""
         before, self._seen = self._seen, {}
         for running in standing:
+            if not running.is_claimed:  # what its process had before is only known with the claim
+                continue
             key = (running.pid, *running.key)
             seen = self._seen[key] = before.get(key) or _Seen(running.memory_at_start)
             is_old = now > running.since + FIRST_AFTER and now >= seen.next_at

@@ -116,6 +116,19 @@ def test_only_what_an_attempt_adds_counts_against_its_limit() -> None:
         assert sampler.used(running) == 0, "what is gone is forgotten"
 
 
+def test_a_look_before_the_claim_is_not_the_start() -> None:
+    with growing(10) as process:
+        sampler, taken, now = Sampler(), usage.look(process.pid), time.monotonic()
+        assert taken is not None
+        waiting = Running(process.pid, uuid4(), 1, now, 60)
+        sampler.look([waiting], now)
+        claimed = waiting._replace(
+            is_claimed=True, memory_limit=MEBIBYTE, memory_at_start=taken.memory
+        )
+        sampler.look([claimed], now)
+        assert sampler.used(claimed) < MEBIBYTE, "what its process was before is not its own"
+
+
 def test_without_a_limit_an_attempt_is_looked_at_now_and_then() -> None:
     with growing(100) as process:
         sampler, now = Sampler(), time.monotonic()
