@@ -1,8 +1,14 @@
-"""Celery's consumer, told to talk less."""
+"""Celery's consumer, told to talk less, and to come back soon."""
 
 from typing import Any
 
+import structlog
 from celery.worker import consumer
+from celery.worker.state import maybe_shutdown
+
+RETRY_EVERY = 1.0  # seconds; kombu's own 2, 4, 6 … 30 s are too long after a long absence
+
+_log = structlog.get_logger(__name__)
 
 
 class Consumer(consumer.Consumer):
@@ -14,3 +20,23 @@ class Consumer(consumer.Consumer):
         quiet = {"without_gossip": True, "without_mingle": True}
         kwargs["worker_options"] = {**(worker_options or {}), **quiet}
         super().__init__(*args, **kwargs)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """The broker answers on `conn`, however long that takes."""
+        is_told = False
+
+        def tell(error: BaseException, _interval: float) -> None:
+            nonlocal is_told
+            if not is_told:
+                _log.warning("no broker", reason=str(error), every_seconds=RETRY_EVERY)
+            is_told = True
+
+        conn.ensure_connection(
+            tell,
+            interval_start=RETRY_EVERY,
+            interval_step=0,
+            interval_max=RETRY_EVERY,
+            callback=maybe_shutdown,
+        )
+        self.first_connection_attempt = False
+        return conn

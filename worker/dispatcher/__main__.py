@@ -67,7 +67,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         dispatch,
         release,
         Loop("rescue", Rescue(lease, hints, dispatch.nudge), transactional),
-        Loop("ring again", RingAgain(Broker(settings), lease, dispatch.nudge), single),
+        Loop("ring again", RingAgain(Broker(settings), dispatch.nudge), single),
         Loop("epoch", EpochWatch(Broker(settings), epoch, dispatch.nudge), transactional),
         Loop("accounts", Accounts(lease), transactional),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),

@@ -10,38 +10,30 @@ from jobs import dispatch
 from jobs.broker import Broker
 from worker.dispatcher.loop import Rest
 
-LOOKS = 3  # before a bell is old enough: every 5 s
-IN_HAND = timedelta(seconds=1)  # from a bell's mark to its publishing, and from its pop to a claim
+INTERVAL = 1.0  # seconds
+# A popped bell becomes a claim within milliseconds, or its worker has died with it; only one that
+# a busy thread worker has taken ahead is in good hands for longer. That one is rung a second time,
+# and not a third: from now on one hangs.
+IN_HAND = timedelta(seconds=3)
 
 _log = structlog.get_logger(__name__)
 
 
 class RingAgain:
-    """Takes back the marks of bells that are old and do not hang in the broker any more.
+    """Takes back the marks of bells that are old and do not hang in the broker any more."""
 
-    A bell that a busy worker has taken ahead cannot be told from a lost one, so it is left some
-    time. But when a server was away, or this dispatcher follows one that died, some are lost in
-    all likelihood: the first look on a new connection waits for those in hand alone.
-    """
-
-    def __init__(self, broker: Broker, lease: timedelta, wake_dispatch: Callable[[], None]) -> None:
+    def __init__(self, broker: Broker, wake_dispatch: Callable[[], None]) -> None:
         self._broker, self._wake_dispatch = broker, wake_dispatch
-        self._after = lease / 2  # 15 s; within a window a bell is answered in less than one
-        self._interval = (self._after / LOOKS).total_seconds()
-        self._known: Connection | None = None
 
     def turn(self, connection: Connection) -> Rest:
-        is_new = connection is not self._known
-        after = min(IN_HAND, self._after) if is_new else self._after
-        unanswered = dispatch.find_unanswered(connection, after)
+        unanswered = dispatch.find_unanswered(connection, IN_HAND)
         if unanswered.queues:
             hanging = self._broker.list_hanging(unanswered.queues)
             lost = dispatch.forget_lost(connection, unanswered, hanging)
             if lost:
                 _log.warning("bells are rung again", bells=lost, queues=unanswered.queues)
                 self._wake_dispatch()
-        self._known = connection
-        return Rest(self._interval, least=self._interval)
+        return Rest(INTERVAL, least=INTERVAL)
 
     def end(self, connection: Connection) -> None:
         pass

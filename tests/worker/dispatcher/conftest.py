@@ -1,8 +1,7 @@
 """Dispatchers as real processes, with a broker of their own that tests may kill, wipe and freeze.
 
 One process serves a module, for it takes seconds to start; each test has a queue of its own. The
-lease is three seconds, and intervals scale with it: a beat and a rescue each 0.5 s, ring again
-after 1.5 s.
+lease is three seconds, and intervals scale with it: a beat and a rescue each 0.5 s.
 """
 
 import os
@@ -33,7 +32,7 @@ from tests.jobs.making import make_job, read_job
 from tests.jobs.ringing import add_worker
 
 LEASE = 3.0  # seconds
-LONG = 60.0  # seconds of lease: nothing is rung again while a slow machine thinks
+LONG = 60.0  # seconds of lease: nothing is rescued while a slow machine thinks
 FOR_AN_HOUR = text("clock_timestamp() + interval '1 hour'")
 
 

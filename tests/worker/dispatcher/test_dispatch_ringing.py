@@ -14,7 +14,7 @@ from jobs.settings import Settings
 from tests.eventually import eventually
 from tests.jobs.making import LEASE, PROJECT
 from tests.jobs.ringing import add_job, add_jobs, add_worker, count_rung
-from tests.worker.dispatcher.conftest import FOR_AN_HOUR, LONG, Running, has_bells
+from tests.worker.dispatcher.conftest import FOR_AN_HOUR, LONG, has_bells
 from tests.worker.dispatcher.hearing import Hearer, pop
 
 WINDOW = 4  # of two slots
@@ -137,31 +137,3 @@ def test_a_paused_queue_stays_silent_until_it_is_resumed(
     assert count_rung(eyes, served) == 0
     eyes.execute(text("UPDATE queue SET paused = false WHERE name = :name"), {"name": served})
     eventually(partial(has_bells, bells, served, 1))
-
-
-def test_bells_lost_while_postgresql_was_away_are_rung_when_it_is_back(
-    dispatcher: Running, eyes: Connection, served: str, bells: Broker
-) -> None:
-    """A worker drops them after five seconds; the age of half a lease is not waited for."""
-    ids = [add_job(eyes, queue=served) for _ in range(2)]
-    eventually(partial(has_bells, bells, served, 2))
-    assert pop(bells, served) == [(ids[0], 1)]
-    eventually(lambda: is_older(eyes, ids[0], "1.1 s"))
-    eyes.execute(END_SESSIONS)
-    eventually(partial(has_bells, bells, served, 2))
-    assert pop(bells, served, 10) == [(ids[1], 1), (ids[0], 1)]
-    assert dispatcher.process.poll() is None
-
-
-END_SESSIONS = text("""
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE application_name = 'lading dispatcher' AND datname = current_database()
-""")
-
-
-def is_older(connection: Connection, job_id: UUID, age: str) -> bool:
-    """Whether the job's bell is."""
-    query = text(
-        "SELECT clock_timestamp() - rung_at > CAST(:age AS interval) FROM job WHERE id=:id"
-    )
-    return bool(connection.execute(query, {"age": age, "id": job_id}).scalar_one())
