@@ -118,6 +118,7 @@ def test_only_what_an_attempt_adds_counts_against_its_limit() -> None:
 
 def test_a_look_before_the_claim_is_not_the_start() -> None:
     with growing(10) as process:
+        tell(process)
         sampler, taken, now = Sampler(), usage.look(process.pid), time.monotonic()
         assert taken is not None
         waiting = Running(process.pid, uuid4(), 1, now, 60)
