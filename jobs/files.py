@@ -8,9 +8,10 @@ to people and never used as paths.
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -69,6 +70,15 @@ class FileStore:
         finally:
             incoming.close()
             path.unlink(missing_ok=True)
+
+    def forget_incoming(self, age: timedelta) -> int:
+        """Bytes that nobody has written to for so long, left by a crash, are gone; how many."""
+        before = time.time() - age.total_seconds()
+        found = [*(self._folder / _INCOMING).glob("*")]
+        old = [path for path in found if path.exists() and path.stat().st_mtime < before]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
 
     def adopt(self, path: Path) -> StoredBytes:
         """The bytes at `path` are the store's; the path may be gone. Writers of it have closed."""

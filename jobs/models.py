@@ -202,6 +202,7 @@ class IdempotencyKey(SQLModel, table=True):
     """What a key was used for; outlives its jobs, so that it can answer that they were deleted."""
 
     __tablename__ = "idempotency_key"
+    __table_args__ = (Index("idempotency_key_by_age", "created_at"),)
 
     project_id: str = Field(primary_key=True)
     key: str = Field(primary_key=True)

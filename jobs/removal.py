@@ -11,11 +11,8 @@ from jobs.models import Job
 from jobs.states import FINAL
 
 _FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
-# One statement: the job, what belongs to it, and the count go together.
-_DELETE = sa.text(f"""
-WITH removed AS (
-    DELETE FROM job WHERE id = :job AND project_id = :project AND state IN ({_FINAL}) RETURNING id
-),
+#: Follows a CTE `removed` with the ids of the jobs that the same statement deletes.
+COUNTED = """
 counted AS (
     INSERT INTO intake_total (process_id, bucket, removed)
     SELECT CAST(:process_id AS uuid), left(CAST(id AS text), 8) AS bucket, count(*)
@@ -23,6 +20,13 @@ counted AS (
     ON CONFLICT (bucket, process_id)
     DO UPDATE SET removed = intake_total.removed + excluded.removed
 )
+"""
+# One statement: the job, what belongs to it, and the count go together.
+_DELETE = sa.text(f"""
+WITH removed AS (
+    DELETE FROM job WHERE id = :job AND project_id = :project AND state IN ({_FINAL}) RETURNING id
+),
+{COUNTED}
 SELECT count(*) FROM removed
 """)  # noqa: S608 - names of states only; every value is bound
 

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
+DAY = 24 * 60 * 60  # seconds
 Network = IPv4Network | IPv6Network
 
 
@@ -51,11 +52,23 @@ class Settings(BaseSettings):
         description="How long an attempt that does not heed a cancel request goes on in a pool"
         " process, before that is killed",
     )
+    retain_succeeded_seconds: float = Field(
+        default=7 * DAY, gt=0, description="How long succeeded and cancelled jobs are kept"
+    )
+    retain_failed_seconds: float = Field(
+        default=30 * DAY, gt=0, description="How long failed jobs are kept"
+    )
+    retain_logs_seconds: float = Field(
+        default=7 * DAY, gt=0, description="How long log lines are kept after their job's end"
+    )
+    retain_keys_seconds: float = Field(
+        default=DAY, ge=DAY, description="How long an Idempotency-Key is remembered"
+    )
     max_file_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Of one upload")
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Web origins, besides the API's own, whose pages may open WebSockets,"
-        " comma-separated: https://app.example",
+        description="Web origins, besides the API's own, whose pages may open WebSockets and send"
+        " requests (CORS), comma-separated: https://app.example",
     )
     sockets_per_key: int = Field(
         default=1000, ge=1, description="WebSockets that one API key may have open at a process"

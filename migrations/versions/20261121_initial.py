@@ -74,6 +74,7 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.PrimaryKeyConstraint('project_id', 'key')
     )
+    op.create_index('idempotency_key_by_age', 'idempotency_key', ['created_at'], unique=False)
     op.create_table('intake_total',
     sa.Column('bucket', sa.Text(collation='C'), nullable=False),
     sa.Column('process_id', sa.Uuid(), nullable=False),
@@ -230,6 +231,7 @@ def downgrade() -> None:
     op.drop_index('job_by_kind', table_name='job')
     op.drop_table('job')
     op.drop_table('intake_total')
+    op.drop_index('idempotency_key_by_age', table_name='idempotency_key')
     op.drop_table('idempotency_key')
     op.drop_table('file')
     op.drop_table('dispatcher')

@@ -13,6 +13,7 @@ from jobs import lifecycle, removal
 from jobs.attempts import Cause, Error
 from jobs.enqueue import Intake, enqueue
 from jobs.errors import JobsError
+from jobs.ids import uuid7
 from jobs.registry import load_registry
 from jobs.submissions import Submission, check
 from tests.jobs.making import LEASE, PROJECT, WORKER, read_job
@@ -23,10 +24,14 @@ ERROR = Error(Cause.EXCEPTION, "ValueError", "no")
 SOON = timedelta(milliseconds=1)
 
 
-def submit(connection: Connection, count: int = 1, **options: Any) -> list[UUID]:
-    """New jobs, counted as the platform counts them."""
+def submit(
+    connection: Connection, count: int = 1, ago: timedelta = timedelta(0), **options: Any
+) -> list[UUID]:
+    """New jobs, counted as the platform counts them; their ids say that they were made `ago`."""
     asked = Submission(kind="test.echo", args={}, **options)
-    new = [check(REGISTRY, asked) for _ in range(count)]
+    earlier = int(ago / timedelta(milliseconds=1)) << 80
+    ids = [UUID(int=uuid7().int - earlier) for _ in range(count)]
+    new = [check(REGISTRY, asked, job_id=job_id) for job_id in ids]
     enqueue(connection, [Intake(PROJECT, new)], process_id=PROCESS)
     return [job.id for job in new]
 
