@@ -24,7 +24,7 @@ from api.parts import Parts
 from api.readiness import Readiness
 from api.sockets import Sockets
 from api.tail import Tail
-from api.ws import routes, tickets
+from api.ws import asyncapi, routes, tickets
 from jobs.files import FileStore
 from jobs.hints import Hints
 from jobs.ids import uuid7
@@ -45,6 +45,7 @@ ROUTERS = (
     keys.router,
     health.router,
     docs.router,
+    asyncapi.router,
 )
 
 #: For pages of the origins that are allowed.

@@ -5,7 +5,7 @@ What clients send is read through these models; what the server sends is written
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -187,7 +187,7 @@ class Result(_Sent):
     body: schemas.Job
 
 
-class Error(_Sent):
+class ErrorFrame(_Sent):
     """To a frame that was refused, or instead of more events: then the subscription has ended."""
 
     type: Literal["error"]
@@ -210,8 +210,14 @@ class Bye(_Sent):
     retry_after_ms: int
 
 
+def type_of(model: type[BaseModel]) -> str:
+    """The `type` of the frames that the model describes."""
+    (name,) = get_args(model.model_fields["type"].annotation)
+    return str(name)
+
+
 CLIENT: tuple[type[BaseModel], ...] = (SubscribeJob, SubscribeJobs, Unsubscribe, Command, Ping)
 SERVER: tuple[type[BaseModel], ...] = (
     *(Welcome, Subscribed, EventFrame, Reset),
-    *(Result, Error, Pong, Bye),
+    *(Result, ErrorFrame, Pong, Bye),
 )
