@@ -163,8 +163,10 @@ class Verbs:
 
     def ticket(self, scopes: Iterable[str] | None) -> Call[str]:
         """Asked for twice, the first one just runs out."""
-        body = _encode({} if scopes is None else {"scopes": sorted(scopes)})
-        request = Request("POST", "/v1/ws-tickets", (), body, _JSON)
+        request = Request("POST", "/v1/ws-tickets")
+        if scopes is not None:
+            body = _encode({"scopes": sorted(scopes)})
+            request = Request("POST", "/v1/ws-tickets", (), body, _JSON)
         return read(Ticket, (yield from call(request, self.patience))).ticket
 
     def health(self) -> Call[Health]:
