@@ -14,6 +14,7 @@ from sqlalchemy import Engine, event
 
 from jobs import database
 from jobs.broker import Broker
+from jobs.files import FileStore
 from jobs.hints import Hints
 from jobs.settings import Settings, load_settings
 from worker import engines, logs
@@ -24,11 +25,12 @@ from worker.dispatcher.loop import ENDED, Loop
 from worker.dispatcher.presence import Presence
 from worker.dispatcher.release import Release
 from worker.dispatcher.rescue import Rescue
+from worker.dispatcher.retention import Retention, terms_of
 from worker.dispatcher.ring_again import RingAgain
 from worker.dispatcher.wake import Wake
 
 END_WITHIN = 0.8  # seconds; a turn takes milliseconds, unless a server is frozen
-SERVICES = 7  # of the process, each with its connection
+SERVICES = 8  # of the process, each with its connection
 # Milliseconds in a transaction without a statement, which takes one: as long as a dispatcher that
 # is frozen in it keeps the others from a queue.
 MAY_STAND_STILL = 2000
@@ -70,6 +72,9 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         Loop("ring again", RingAgain(Broker(settings), dispatch.nudge), single),
         Loop("epoch", EpochWatch(Broker(settings), epoch, dispatch.nudge), transactional),
         Loop("accounts", Accounts(lease), transactional),
+        Loop(
+            "retention", Retention(terms_of(settings), FileStore(settings.files_dir)), transactional
+        ),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
     return loops, Wake(broker_url, [dispatch.nudge, release.nudge])

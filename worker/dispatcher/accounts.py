@@ -1,7 +1,7 @@
 """Keeps the accounts: sees all day long that every accepted job is there, alive or truly ended.
 
-It takes at most a fiftieth of one core, of its own and PostgreSQL's together: a turn that took long
-is followed by a rest fifty times as long.
+The walks through the table take at most a fiftieth of one core, of its own and PostgreSQL's
+together: a turn of theirs that took long is followed by a pause fifty times as long.
 """
 
 import time
@@ -17,7 +17,6 @@ from worker.dispatcher.loop import Rest
 LOOKS_PER_LEASE = 6  # every 5 s with a lease of 30 s
 LOOKS_PER_SETTLEMENT = 12  # a minute
 SHARE = 1 / 50  # of a core
-LONGEST_REST = 12  # times the usual one, a minute: however slow the database is today
 SLICE = 0.1  # seconds that a slice may take, before the next one is smaller
 SMALLEST = 500  # of its size: one of a thousandth of a second
 
@@ -25,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Accounts:
-    """Each turn: what is overdue, the newest balance, and some slices of the walks."""
+    """Each turn: what is overdue, the newest balance, and mostly some slices of the walks."""
 
     def __init__(self, lease: timedelta) -> None:
         self._lease = lease
@@ -33,27 +32,32 @@ class Accounts:
         self._sizes = {walk.name: walk.most for walk in accounts.WALKS}
         self._known: dict[str, int] = {}
         self._looks = 0
+        self._walks_at = time.monotonic()
 
     def turn(self, connection: Connection) -> Rest:
-        began = time.monotonic()
         with connection.begin():
             accounts.check_overdue(connection, self._lease)
         with connection.begin():
             accounts.check_newest(connection)
-        for walk in accounts.WALKS:
-            self._go_on(connection, walk)
+        if time.monotonic() >= self._walks_at:
+            self._walk(connection)
         if self._looks % LOOKS_PER_SETTLEMENT == 0:
             with connection.begin():
                 accounts.settle(connection)
         self._looks += 1
         with connection.begin():
             self._tell(accounts.read_standing(connection).unaccounted)
-        took = time.monotonic() - began
-        rest = min(max(self._interval, took / SHARE), LONGEST_REST * self._interval)
-        return Rest(rest, least=rest)
+        return Rest(self._interval, least=self._interval)
 
     def end(self, connection: Connection) -> None:
         pass
+
+    def _walk(self, connection: Connection) -> None:
+        began = time.monotonic()
+        for walk in accounts.WALKS:
+            self._go_on(connection, walk)
+        took = time.monotonic() - began
+        self._walks_at = began + took / SHARE
 
     def _go_on(self, connection: Connection, walk: Walk) -> None:
         """At least one slice, and more while its part of the turn lasts."""
