@@ -121,12 +121,12 @@ class SyncTransaction(Block):
 
     def _close(self, error: BaseException | None) -> None:
         self._within.__exit__(None, None, None)
-        try:
-            with self._tie.link.shielded():
+        with self._tie.link.shielded():
+            try:
                 if error is None:
                     self._commit()
-        finally:
-            self._give_up()
+            finally:
+                self._give_up()
 
     def _commit(self) -> None:
         moved: list[Moved] = []

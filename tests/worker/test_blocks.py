@@ -24,13 +24,16 @@ from jobs.submissions import NewJob
 from lading import AsyncJobContext, JobContext, RetryPolicy, job
 from lading.authoring import find_kind
 from tests.api.relay import Relay, relay
+from tests.eventually import eventually
 from tests.worker import blocks
 from tests.worker.blocks import Payment, first
 from tests.worker.platform import Platform
 from worker.board import ThreadBoard
 from worker.execute import execute
+from worker.link import Stop
 from worker.outcomes import Ended
 from worker.runtime import Runtime
+from worker.sessions import Sessions
 
 SOON = 20  # seconds; for what takes milliseconds
 
@@ -79,6 +82,20 @@ class Bench:
         statement = sa.text("SELECT id FROM job WHERE parent_id = :job")
         with self.platform.engine.connect() as connection:
             return [*connection.scalars(statement, {"job": job.id})]
+
+    def transactions(self) -> int:
+        """How many blocks PostgreSQL has open."""
+        statement = sa.text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'lading block' AND xact_start IS NOT NULL"
+        )
+        with self.platform.engine.connect() as connection:
+            count: int = connection.execute(statement).scalar_one()
+        return count
+
+    def shorten_the_lease(self) -> None:
+        settings = self.runtime.settings.model_copy(update={"lease_seconds": 2})
+        self.runtime.sessions = Sessions(settings, 1)
 
     def take_over(self, job: NewJob) -> None:
         """Another worker holds the job, as its second attempt."""
@@ -226,11 +243,14 @@ def test_an_attempt_that_lost_its_job_commits_nothing(
 
 @both
 def test_a_commit_whose_answer_is_lost_counts(bench: Bench, made: Callable[..., Handler]) -> None:
-    inside = Once(times=0)
-    job = bench.submit(made(inside=inside))
-    bench.line.lose_reply_to(b"COMMIT")
-    ended = bench.attempt(job)
-    assert (bench.line.lost, ended.result, inside.calls) == (1, "paid", 1)
+    calls = []
+
+    def inside() -> None:
+        calls.append("inside")
+        bench.line.lose_reply_to(b"COMMIT")
+
+    job, ended = bench.run(made(inside=inside))
+    assert (bench.line.lost, ended.result, calls) == (1, "paid", ["inside"])
     assert (bench.payments(job), bench.steps(job)) == (["first"], [("pay", 1)])
     assert bench.platform.types(job).count("step") == 1
 
@@ -372,6 +392,51 @@ def test_a_statement_may_take_as_long_as_its_attempt(bench: Bench, limit: float 
     assert ended.result["lock_timeout"] == 0
     longest = ended.result["statement_timeout"]
     assert longest == 0 if limit is None else 500_000 < longest <= 600_000
+
+
+def test_a_block_that_stands_still_for_too_long_is_undone(bench: Bench) -> None:
+    inside = Once(times=0)
+
+    def handler(context: JobContext, args: Nothing) -> None:
+        with context.transaction("pay") as session:
+            session.connection().execute(first(context.job_id))
+            inside()
+            eventually(lambda: bench.transactions() == 0)
+
+    bench.shorten_the_lease()
+    job, ended = bench.run(handler)
+    assert ended.error is not None
+    assert ("idle-in-transaction" in ended.error.message, inside.calls) == (True, 1)
+    assert (bench.payments(job), bench.steps(job)) == ([], [])
+
+
+def test_a_soft_limit_ends_the_statement_and_undoes_the_block(bench: Bench) -> None:
+    def handler(context: JobContext, args: Nothing) -> None:
+        with context.transaction("pay") as session:
+            session.connection().execute(first(context.job_id))
+            session.connection().execute(sa.select(sa.func.pg_sleep(SOON)))
+
+    job, ended = bench.run(handler, timeout=1)
+    assert ended.error is not None
+    assert ended.error.cause == "timeout"
+    eventually(lambda: bench.transactions() == 0)
+    assert (bench.payments(job), bench.steps(job)) == ([], [])
+    assert bench.run(paying())[1].result == "paid"
+
+
+@pytest.mark.parametrize("reason", [Stop.CANCELLED, Stop.LOST, Stop.INTERRUPTED])
+def test_a_cancelled_coroutine_undoes_its_block(bench: Bench, reason: Stop) -> None:
+    async def handler(context: AsyncJobContext, args: Nothing) -> None:
+        async with context.transaction("pay") as session:
+            await (await session.connection()).execute(first(context.job_id))
+            bench.runtime.links[context.job_id, context.attempt].stop(reason)
+            await (await session.connection()).execute(sa.select(sa.func.pg_sleep(SOON)))
+
+    job, ended = bench.run(handler)
+    assert ended.outcome in {Outcome.CANCELLED, Outcome.LEASE_LOST, Outcome.INTERRUPTED}
+    eventually(lambda: bench.transactions() == 0)
+    assert (bench.payments(job), bench.steps(job)) == ([], [])
+    assert bench.run(paying_async())[1].result == "paid"
 
 
 def use_twice(context: JobContext, args: Nothing) -> None:
