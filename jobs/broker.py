@@ -40,7 +40,6 @@ class Bell(NamedTuple):
     kind: str
     attempts: tuple[tuple[UUID, int], ...]
     priority: int  #: 0 … 9, 9 first
-    timeout_seconds: float | None  #: hard limit of each attempt
 
 
 class Life(NamedTuple):

@@ -76,7 +76,7 @@ def pick(connection: Connection, standing: Standing, size: int) -> list[Bell]:
     }
     rows = connection.execute(_PICK, binds).all()
     return [
-        Bell(standing.queue, row.kind, ((row.id, row.attempt),), row.priority, row.timeout_seconds)
+        Bell(standing.queue, row.kind, ((row.id, row.attempt),), row.priority)
         for row in sorted(rows, key=lambda row: (-row.priority, row.queued_at, row.id))
     ]
 
@@ -197,7 +197,7 @@ picked AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE job SET rung_at = clock_timestamp() WHERE id = ANY (ARRAY (SELECT id FROM picked))
-RETURNING job.id, attempt + 1 AS attempt, kind, priority, timeout_seconds, queued_at
+RETURNING job.id, attempt + 1 AS attempt, kind, priority, queued_at
 """)
 _TAKE_BACK = sa.text("""
 UPDATE job SET rung_at = NULL

@@ -43,7 +43,7 @@ def rings(own_settings: Settings, own_valkey: EmbeddedValkey) -> Iterator[Broker
 
 
 def bell(priority: int = 5, *, queue: str = "default") -> Bell:
-    return Bell(queue, "test.echo", ((uuid4(), 1),), priority, 60)
+    return Bell(queue, "test.echo", ((uuid4(), 1),), priority)
 
 
 def hear(settings: Settings, queue: str = "default") -> list[Any]:
@@ -63,7 +63,7 @@ def named(messages: list[Any]) -> list[tuple[UUID, int]]:
 
 def test_a_bell_names_attempts_and_nothing_else(rings: Broker, own_settings: Settings) -> None:
     job_id = uuid4()
-    rings.ring([Bell("default", "test.secret", ((job_id, 3),), 5, None)])
+    rings.ring([Bell("default", "test.secret", ((job_id, 3),), 5)])
     [message] = hear(own_settings)
     assert message.payload[0] == [[[str(job_id), 3]]]
     assert message.payload[1] == {}
@@ -76,7 +76,7 @@ def test_a_bell_names_attempts_and_nothing_else(rings: Broker, own_settings: Set
 
 def test_a_list_of_attempts_is_one_bell(rings: Broker, own_settings: Settings) -> None:
     attempts = tuple((uuid4(), number) for number in range(1, 4))
-    rings.ring([Bell("default", "test.echo", attempts, 5, 2.5)])
+    rings.ring([Bell("default", "test.echo", attempts, 5)])
     [message] = hear(own_settings)
     assert broker.read_attempts(message.payload[0]) == attempts
     assert message.headers["id"] == broker.task_id(*attempts[0])
@@ -115,7 +115,7 @@ def test_the_length_counts_every_priority_of_one_queue(rings: Broker) -> None:
 
 
 def test_what_hangs_can_be_read(rings: Broker) -> None:
-    several = Bell("default", "test.echo", ((uuid4(), 2), (uuid4(), 1)), 9, None)
+    several = Bell("default", "test.echo", ((uuid4(), 2), (uuid4(), 1)), 9)
     bells = [*(bell(priority) for priority in range(10)), several]
     rings.ring([*bells, bell(queue="other")])
     wanted = sorted(attempt for each in bells for attempt in each.attempts)

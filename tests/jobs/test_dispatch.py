@@ -48,8 +48,8 @@ def test_kinds_share_the_order_of_their_queue(connection: Connection) -> None:
 
 def test_a_bell_names_the_next_attempt_and_what_the_worker_needs(connection: Connection) -> None:
     add_worker(connection, queues=["other"])
-    job_id = add_job(connection, queue="other", attempt=3, priority=8, timeout_seconds=60.0)
-    assert ring(connection) == [Bell("other", "test.echo", ((job_id, 4),), 8, 60.0)]
+    job_id = add_job(connection, queue="other", attempt=3, priority=8)
+    assert ring(connection) == [Bell("other", "test.echo", ((job_id, 4),), 8)]
     assert read_job(connection, job_id).rung_at is not None
     assert ring(connection) == []
 

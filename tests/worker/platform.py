@@ -38,7 +38,7 @@ class Platform:
     def ring(self, job: NewJob, attempt: int = 1) -> None:
         """Somebody may make that attempt."""
         self._rung.add((job.id, attempt))
-        bell = Bell(job.queue, job.kind, ((job.id, attempt),), job.priority, job.timeout_seconds)
+        bell = Bell(job.queue, job.kind, ((job.id, attempt),), job.priority)
         self.broker.ring([bell])
 
     def start(self, kind: str, args: Mapping[str, Any] | None = None, **options: Any) -> NewJob:

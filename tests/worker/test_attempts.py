@@ -167,7 +167,7 @@ def test_a_doorbell_may_name_several_attempts(platform: Platform) -> None:
     stale = platform.submit("test.echo")
     platform.cancel(stale)
     attempts = tuple((job.id, 1) for job in (jobs[0], stale, *jobs[1:]))
-    platform.broker.ring([Bell("default", "test.echo", attempts, 5, None)])
+    platform.broker.ring([Bell("default", "test.echo", attempts, 5)])
     states = [platform.ended(job).state for job in jobs]
     assert states == [JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED]
     assert platform.types(stale) == ["created", "cancelled"]
