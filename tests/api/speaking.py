@@ -114,6 +114,7 @@ def raw_socket(api: Api, *subprotocols: str, **options: Any) -> Iterator[ClientC
         subprotocols=names,
         proxy=None,
         compression=None,
+        close_timeout=1,  # seconds: a client that leaves frames unread sees no close
         **options,
     ) as socket:
         yield socket
