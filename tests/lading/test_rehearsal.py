@@ -1,8 +1,10 @@
 """Transactions under `lading.testing`: no server, and the rules of the real ones."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from sqlmodel import Field, SQLModel, select
 
 from lading import AsyncJobContext, JobContext, job
 from lading.testing import run
+
+ROOT = Path(__file__).parents[2]
 
 
 class Row(SQLModel, table=True):
@@ -123,6 +127,12 @@ def test_a_name_is_used_once() -> None:
                 pass
 
     assert isinstance(run(twice, Order()).error, ValueError)
+
+
+def test_the_how_to_does_what_it_says() -> None:
+    page = (ROOT / "docs/how-to/survive-crashes.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    exec(compile(code, "survive-crashes.md", "exec"), {"__name__": "survive_crashes"})
 
 
 def test_authoring_loads_no_database_library() -> None:
