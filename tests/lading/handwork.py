@@ -64,9 +64,19 @@ class Handwork:
             self.progress(job_id, (step + 1) / steps)
         self.succeed(job_id, result)
 
-    def fail_first(self, client: Client, label: dict[str, str]) -> None:
-        """The job with this label, as soon as there is one, fails for good."""
-        job = eventually(lambda: next(client.list(labels=label), None))
+    def break_(self, job_id: UUID) -> None:
+        """From queued to failed."""
+        self.start(job_id)
+        self.fail(job_id)
+
+    def log_and_run(self, job_id: UUID, message: str) -> None:
+        self.start(job_id)
+        self.log(job_id, message)
+        self.succeed(job_id)
+
+    def when_there(self, client: Client, label: str, move: Callable[[UUID], None]) -> None:
+        """The job with this label (`name=value`) is moved, as soon as there is one."""
+        name, _, value = label.partition("=")
+        job = eventually(lambda: next(client.list(labels={name: value}), None))
         assert job is not None
-        self.start(job.id)
-        self.fail(job.id)
+        move(job.id)

@@ -162,9 +162,9 @@ def test_a_job_is_waited_for(client: Client, by_hand: Handwork, background: Back
 def test_a_submission_can_wait_for_its_job(
     client: Client, by_hand: Handwork, background: Background
 ) -> None:
-    label = {"waiting": str(uuid4())}
-    background(lambda: by_hand.fail_first(client, label))
-    job = client.submit(echo, labels=label, wait=20)
+    value = str(uuid4())
+    background(lambda: by_hand.when_there(client, f"waiting={value}", by_hand.break_))
+    job = client.submit(echo, labels={"waiting": value}, wait=20)
     assert job.state == "failed"
     with pytest.raises(JobFailed, match="RuntimeError: no luck"):
         job.check()
