@@ -106,7 +106,7 @@ class Presence(bootsteps.StartStopStep):
             self._ear.end()
         if self._watch is not None and self._heart is not None:
             self._watch.close()
-            self._watch.reports.drain(1.0)
+            self._watch.reports.drain(self._watch.seconds_left)
             self._heart.end()
         self._app.board.close()
 

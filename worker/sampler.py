@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from jobs.attempts import Usage
+from jobs.attempts import UNKNOWN_USAGE, Usage
 from worker import usage
 from worker.board import Running
 
@@ -42,7 +42,7 @@ class Sampler:
             key = (running.pid, *running.key)
             seen = self._seen[key] = before.get(key) or _Seen(running.memory_at_start)
             is_old = now > running.since + FIRST_AFTER and now >= seen.next_at
-            if running.is_handling and (running.memory_limit or is_old):
+            if not running.is_reporting and (running.memory_limit or is_old):
                 seen.next_at = now + SAMPLE_EVERY
                 self._sample(running, seen)
 
@@ -58,6 +58,8 @@ class Sampler:
 
     def total(self, running: Running) -> Usage:
         """What the attempt had taken when it was last looked at: now, if it can still be seen."""
+        if not running.is_claimed:
+            return UNKNOWN_USAGE
         seen = self._seen.get((running.pid, *running.key)) or _Seen(running.memory_at_start)
         self._sample(running, seen)
         return Usage(max(seen.peak, running.rss_at_start) or None, seen.cpu)

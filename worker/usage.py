@@ -16,7 +16,7 @@ from typing import NamedTuple
 from jobs.attempts import Usage
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in getrusage(2)'s ru_maxrss
-TREE = 64  # processes of one attempt that are looked at; the others are not counted
+FAMILY = 64  # processes of one attempt that are looked for; more are a mistake
 _IS_LINUX = sys.platform == "linux"
 _PAGE = resource.getpagesize()
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second, in /proc's times
@@ -40,6 +40,15 @@ class Taken(NamedTuple):
     rss: int  #: bytes resident; pages that two of them share count twice
     memory: int  #: bytes of these that are no file's: RssAnon and RssShmem
     cpu: float  #: seconds so far; children that have ended included
+
+
+class _Process(NamedTuple):
+    """What one process takes by itself."""
+
+    rss: int
+    memory: int
+    cpu: float
+    stack: int  #: where it lies; the same in a copy that has not begun another program
 
 
 class Meter:
@@ -88,29 +97,45 @@ class ThreadMeter:
 
 
 def look(pid: int) -> Taken | None:
-    """What the process and its descendants take now; None when it is gone, or this is no Linux."""
-    if not _IS_LINUX:
-        return None
-    found, pids = list[Taken](), [pid]
-    for each in pids:  # which grows meanwhile
+    """What the process and its descendants take now; None when it is gone, or this is no Linux.
+
+    Of one that was forked, and is no other program yet, what it has beyond its parent counts: it
+    shares the rest. Right after a vfork that is everything.
+    """
+    found: dict[int, _Process] = {}
+    rss = memory = 0
+    for each, parent in family(pid):
         with suppress(OSError, ValueError):  # it has just ended
-            found.append(_look_at(each))
-            if len(pids) < TREE:
-                pids += _children(each)
-    return Taken(*map(sum, zip(*found, strict=True))) if found else None
+            own = found[each] = _look_at(each)
+            origin = found.get(parent)
+            is_copy = origin is not None and origin.stack == own.stack
+            rss += max(own.rss - origin.rss, 0) if origin and is_copy else own.rss
+            memory += max(own.memory - origin.memory, 0) if origin and is_copy else own.memory
+    return Taken(rss, memory, sum(each.cpu for each in found.values())) if found else None
 
 
-def _look_at(pid: int) -> Taken:
+def family(pid: int) -> list[tuple[int, int]]:
+    """The process and its descendants, as far as Linux tells, each with its parent."""
+    members = [(pid, 0)]
+    for each, _ in members:  # which grows meanwhile
+        with suppress(OSError, ValueError):
+            if len(members) < FAMILY:
+                members += [(child, each) for child in _children(each)]
+    return members
+
+
+def _look_at(pid: int) -> "_Process":
     folder = Path("/proc", str(pid))
     found = {
         name: int(size) * 1024
         for name, size in _KIBIBYTES.findall((folder / "status").read_bytes())
     }
-    times = (folder / "stat").read_bytes().rpartition(b")")[2].split()[11:15]  # utime … cstime
-    return Taken(
+    stat = (folder / "stat").read_bytes().rpartition(b")")[2].split()  # from its third field on
+    return _Process(
         found.get(b"VmRSS", 0),
         found.get(b"RssAnon", 0) + found.get(b"RssShmem", 0),
-        sum(map(int, times)) / _TICKS,
+        sum(map(int, stat[11:15])) / _TICKS,  # utime, stime, cutime, cstime
+        int(stat[25]),  # startstack: another one after each exec
     )
 
 

@@ -28,10 +28,12 @@ from worker.loop import LAST_CALL
 from worker.memory import MemoryEvents
 from worker.reports import Reports, Verdict
 from worker.sampler import Sampler
+from worker.usage import family
 
 LOOK_EVERY = 0.1  # seconds
 SAYS_WITHIN = 1.0  # seconds
-LEAVE_AFTER = 1.5  # seconds from the end of patience to the end of the process, whatever hangs
+LEAVE_AFTER = 1.5  # seconds from the end of patience to the end of the process, if it hangs …
+LAST_WORDS = 0.4  # … and, of the patience, more while PostgreSQL is away: 25 s + 10 s, of 40 s
 OVERRUN = Verdict(Stop.TIMEOUT, "it ran into its time limit")
 STOPPED = Verdict(Stop.INTERRUPTED, "the worker stopped")
 FENCED = Verdict(Stop.INTERRUPTED, "the worker could not reach the database")
@@ -72,6 +74,12 @@ class Watch(ABC):
         """The worker has no patience left. Signal handlers may call both."""
         self._stop_by = time.monotonic()
 
+    @property
+    def seconds_left(self) -> float:
+        """For the last reports, once the patience is over."""
+        end = (self._stop_by or 0.0) + self._patience * LAST_WORDS
+        return LEAVE_AFTER + max(end - time.monotonic(), 0.0)
+
     def close(self) -> None:
         """The thread looks no more, and what still stood on the board is about to be reported."""
         self._closing.set()
@@ -97,6 +105,10 @@ class Watch(ABC):
         """Bytes that the attempt's processes took at most, as far as that was seen."""
         return 0
 
+    def _lives(self, _running: Running) -> bool:
+        """Whether somebody still makes the attempt."""
+        return True
+
     @abstractmethod
     def _look(self, standing: list[Running], now: float) -> None: ...
 
@@ -114,7 +126,7 @@ class Watch(ABC):
                 if (verdict := self._judge(running, now)) is not None:
                     self.end(running, verdict)
             self._look(standing, now)
-            if self._stop_by is not None and now > self._stop_by + LEAVE_AFTER:
+            if self._must_leave(standing, now):
                 self._leave(state.should_stop or 0)
 
     def _pass_on(self, standing: list[Running]) -> None:
@@ -143,10 +155,18 @@ class Watch(ABC):
             return CANCELLED
         return None
 
+    def _must_leave(self, standing: list[Running], now: float) -> bool:
+        """Whether the time has come; an attempt that only reports is waited for a little longer."""
+        if self._stop_by is None or now < self._stop_by + LEAVE_AFTER:
+            return False
+        return self.seconds_left <= LEAVE_AFTER or not any(
+            running.is_reporting and self._lives(running) for running in standing
+        )
+
     def _leave(self, code: int) -> None:
         """The process ends now: Celery would wait for what will not come."""
         self._settle()
-        self.reports.drain(LEAVE_AFTER)
+        self.reports.drain(self.seconds_left)
         self._farewell()
         os._exit(code)
 
@@ -178,7 +198,11 @@ class ProcessWatch(Watch):
                 return
             self._verdicts[key] = verdict
             _log.info("killing a pool process", pid=running.pid, detail=verdict.detail)
-            os.kill(running.pid, signal.SIGKILL)
+            for pid, _ in family(running.pid):  # with what the handler has started
+                os.kill(pid, signal.SIGKILL)
+
+    def _lives(self, running: Running) -> bool:
+        return exits.look(running.pid) is None
 
     def _measure(self, standing: list[Running], now: float) -> None:
         self._sampler.look(standing, now)

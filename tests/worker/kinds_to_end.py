@@ -1,6 +1,7 @@
 """Kinds whose attempts are ended from outside: asked to end, killed, too large."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -70,6 +71,16 @@ def grows_freely(context: JobContext, args: Mebibytes) -> int:
         append(args.path, str(os.getpid()))
     _stay(context, args)
     return len(held)
+
+
+@job("odd.leaves_a_process", max_attempts=5)
+def leaves_a_process(context: JobContext, args: Path_) -> None:
+    """Which nobody tells to end."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    append(args.path, str(process.pid))
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(args.seconds)
 
 
 def _stay(context: JobContext, args: Mebibytes) -> None:

@@ -81,6 +81,18 @@ def test_a_limit_holds_without_a_broker(
     assert (row.finished_at - row.started_at).total_seconds() < 4
 
 
+@pytest.mark.parametrize("node", ["prefork"], indirect=True)
+def test_a_cancel_is_heard_at_the_next_beat_without_a_broker(
+    node: WorkerNode, platform: Platform, no_broker: EmbeddedValkey, notes: Path
+) -> None:
+    eventually(lambda: platform.run("test.echo").state is JobState.SUCCEEDED)
+    job = platform.start("test.waits", {"path": str(notes), "seconds": 50})
+    no_broker.kill()
+    platform.cancel(job)
+    assert platform.ended(job).state is JobState.CANCELLED
+    assert platform.attempts(job) == [(1, "cancelled", None)]
+
+
 def test_a_worker_stops_without_a_broker(
     node: WorkerNode,
     settings: Settings,

@@ -3,9 +3,11 @@
 import os
 import signal
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -99,14 +101,20 @@ def test_a_process_of_the_handlers_counts_in_its_peak(
     assert usage(platform, job)[0].cpu_seconds > usage(platform, quick)[0].cpu_seconds
 
 
+def test_what_a_handler_has_started_ends_with_it(platform: Platform, asked: dict[str, Any]) -> None:
+    job = platform.start("odd.leaves_a_process", asked, timeout=timedelta(seconds=1))
+    child = eventually(lambda: _pid(asked))
+    assert platform.ended(job).failures == 1
+    eventually(lambda: not _lives(child))
+    platform.cancel(job)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
 def test_of_an_attempt_whose_process_died_is_known_what_it_took(
     platform: Platform, asked: dict[str, Any], number: int
 ) -> None:
     job = platform.start("odd.grows_freely", {**asked, "mebibytes": 2 * LIMIT})
-    said = Path(asked["path"])
-    eventually(lambda: said.exists() and said.read_text().endswith("\n"))
-    os.kill(int(said.read_text()), number)
+    os.kill(eventually(lambda: _pid(asked)), number)
     platform.ended(job)
     (attempt,) = usage(platform, job)
     assert attempt.peak >= 2 * LIMIT
@@ -120,3 +128,16 @@ def test_of_an_attempt_that_died_at_once_is_known_what_its_process_was(platform:
     platform.ended(job)
     assert 20 < usage(platform, job)[0].peak < 1000
     platform.cancel(job)
+
+
+def _pid(asked: dict[str, Any]) -> int:
+    """That the handler has written down; 0: not yet."""
+    said = Path(asked["path"])
+    return int(said.read_text()) if said.exists() and said.read_text().endswith("\n") else 0
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

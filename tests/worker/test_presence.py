@@ -40,8 +40,11 @@ def settings(settings: Settings) -> Settings:
 def node(
     request: pytest.FixtureRequest, settings: Settings, platform: Platform
 ) -> Iterator[WorkerNode]:
+    """`patient` is one on processes that takes its time to stop."""
     platform.execute("DELETE FROM worker")
-    node = WorkerNode(settings, request.param)
+    patience = {"soft_shutdown_seconds": 60.0} if request.param == "patient" else {}
+    pool = "prefork" if patience else request.param
+    node = WorkerNode(settings.model_copy(update=patience), pool)
     node.ready()
     yield node
     node.teardown()
@@ -114,6 +117,31 @@ def test_a_worker_without_database_ends_its_attempts_and_tells_later(
     echo = {"prefork": "test.echo", "threads": "test.echo_io"}[node.pool]
     assert platform.run(echo).state is JobState.SUCCEEDED
     platform.cancel(job)
+
+
+@pytest.mark.parametrize("node", ["patient"], indirect=True)
+def test_a_worker_that_stops_waits_a_little_for_the_database_to_tell_it_its_ends(
+    node: WorkerNode, platform: Platform, postgres: EmbeddedPostgres, engine: Engine, tmp_path: Path
+) -> None:
+    """One attempt has its result and cannot say so; one is interrupted, and that cannot be said."""
+    done, cut = (
+        platform.start("odd.sleeps_on", {"path": str(tmp_path / name), "seconds": seconds})
+        for name, seconds in {"done": 1, "cut": 50}.items()
+    )
+    postgres.stop()
+    eventually(lambda: "end" in (tmp_path / "done").read_text())
+    node.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "worker stopping" in node.logs())
+    node.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "killing a pool process" in node.logs())
+    postgres.start()
+    engine.dispose()
+    assert node.process.wait(30) == 0
+    assert platform.row(done).state is JobState.SUCCEEDED
+    row = platform.row(cut)
+    assert (row.state, row.crashes) == (JobState.QUEUED, 0)
+    assert platform.types(cut) == ["created", "started", "interrupted"]
+    platform.cancel(cut)
 
 
 @pytest.mark.parametrize("node", ["prefork"], indirect=True)

@@ -1,5 +1,6 @@
 """Deploys: what SIGTERM does to a worker and to the attempts that it makes."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.worker.nodes import WorkerNode
 from tests.worker.platform import Platform
 
 POOLS = ["prefork", "threads"]
+SIGNALS = [signal.SIGTERM, signal.SIGQUIT]
 SLOW = 4.0  # seconds that a machine with other tests on it may take longer
 
 
@@ -42,14 +44,14 @@ def count_workers(platform: Platform) -> int:
         return int(connection.execute(sa.text("SELECT count(*) FROM worker")).scalar_one())
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize(("pool", "number"), [*zip(POOLS, SIGNALS, strict=True)])
 def test_an_idle_worker_stops_at_once_and_signs_off(
-    settings: Settings, platform: Platform, pool: str
+    settings: Settings, platform: Platform, pool: str, number: signal.Signals
 ) -> None:
     before = count_workers(platform)
     with worker(settings, pool) as node:
         assert count_workers(platform) == before + 1
-        assert end(node) < 2 + SLOW
+        assert end(node, number) < 2 + SLOW
         assert node.process.returncode == 0
     assert count_workers(platform) == before
 
@@ -94,6 +96,20 @@ def test_a_second_signal_ends_the_patience(
         assert platform.row(job).state is JobState.RUNNING
         assert end(node, signal.SIGINT) < 2 + SLOW
     assert platform.types(job)[-1] == "interrupted"
+    platform.cancel(job)
+
+
+def test_a_signal_for_the_whole_group_interrupts_what_runs(
+    settings: Settings, platform: Platform, notes: Path
+) -> None:
+    """As an init system sends it that tells each process to stop."""
+    with worker(settings, "prefork") as node:
+        job = platform.start("odd.sleeps_on", {"path": str(notes), "seconds": 50})
+        eventually(notes.exists)
+        os.killpg(node.pid, signal.SIGTERM)
+        assert node.process.wait(30) == 0
+    assert platform.row(job).crashes == 0
+    assert platform.types(job) == ["created", "started", "interrupted"]
     platform.cancel(job)
 
 

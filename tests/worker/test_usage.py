@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from jobs.attempts import UNKNOWN_USAGE
 from worker import usage
 from worker.board import Running
 from worker.sampler import Sampler
@@ -92,6 +93,25 @@ def test_a_look_takes_in_what_a_process_has_made() -> None:
     assert usage.look(process.pid) is None
 
 
+def test_what_a_fork_shares_with_its_parent_counts_once() -> None:
+    code = (
+        "import os, sys; held = b'x' * (100 << 20); pid = os.fork(); more = b'y' * (30 << 20)"
+        " if not pid else b''; print(len(more), flush=True); sys.stdin.readline()"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            process.stdout.readline()
+        members = [pid for pid, _ in usage.family(process.pid)]
+        taken = usage.look(process.pid)
+        assert process.stdin is not None
+        process.stdin.close()
+    assert len(members) == 2
+    assert taken is not None
+    assert 125 * MEBIBYTE < taken.memory < 160 * MEBIBYTE
+
+
 def test_only_what_an_attempt_adds_counts_against_its_limit() -> None:
     with growing(100) as process:
         sampler, taken = Sampler(), usage.look(process.pid)
@@ -144,6 +164,11 @@ def test_without_a_limit_an_attempt_is_looked_at_now_and_then() -> None:
         assert sampler.peak(running) == first
         sampler.look([running], now + 0.8)
         assert sampler.peak(running) > first + 90 * MEBIBYTE
+
+
+def test_of_an_attempt_that_never_began_nothing_is_known() -> None:
+    claiming = Running(os.getpid(), uuid4(), 1, time.monotonic(), 60)
+    assert Sampler().total(claiming) == UNKNOWN_USAGE
 
 
 def test_of_a_dead_process_its_time_and_what_was_seen_are_left() -> None:
