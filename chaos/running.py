@@ -124,10 +124,9 @@ def run(scenario: Scenario, platform: Platform, seed: int) -> Outcome:
     _resolve(stage, client)
     _await_final(stage, scenario.settle)
     stage.followers.close(STREAMS_END_WITHIN)
-    effects = _effects_of(stage)
     stage.flaws += [*_twins(stage), *find_faults(platform)]
-    evidence = Evidence(effects, stage.faults, platform)
-    verdict = judge(stage.book.entries, evidence, client)
+    verdict = judge(stage.book.entries, Evidence(stage.faults, platform), client)
+    effects = _effects_of(stage)
     slowest = recovery.again(effects, stage.faults.items)
     found = _outcome(scenario, stage, verdict, effects, (begun, loaded_until))
     if found.is_late and slowest:

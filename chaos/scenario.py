@@ -23,7 +23,7 @@ class Scenario:
         float | None
     )  #: seconds in which every job that it cut short must have been started again
     layout: Layout
-    settle: float  #: seconds in which everything must be final once the load is over
+    settle: float  #: seconds without any end after which what is not final is lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,6 @@ class Story:
 class Evidence:
     """What a verdict is made from, besides what the API says."""
 
-    effects: Mapping[str, Sequence[Effect]]
     faults: Faults
     platform: Platform
 
@@ -81,6 +80,7 @@ def judge(entries: Sequence[Entry], evidence: Evidence, client: Client) -> Verdi
     """The verdict; every job that is not final by now is lost."""
     verdict = Verdict(accepted=sum(bool(entry.ids) for entry in entries))
     jobs = {job["id"]: job for job in client.jobs([e.id for e in entries if e.ids], full=True)}
+    happened = evidence.platform.effects.by_job()  # after that: what is final by now is all there
     for entry in entries:
         if entry.refusal is not None:
             verdict.wrong.append(f"{entry.order.kind} was refused: {entry.refusal}")
@@ -98,7 +98,7 @@ def judge(entries: Sequence[Entry], evidence: Evidence, client: Client) -> Verdi
         job = jobs[entry.id]
         is_asked = number % SAMPLED == 0 or entry.followed is not None or _is_odd(job)
         record = records.ask(client, entry.id) if is_asked else told[entry.id]
-        effects = evidence.effects.get(entry.id, ())
+        effects = happened.get(entry.id, ())
         weigh(Story(entry, job, *record, effects, evidence.faults), verdict)
     return verdict
 

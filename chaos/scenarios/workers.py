@@ -32,7 +32,7 @@ def kill_a_worker(stage: Stage) -> None:
     limit=LIMIT,
 )
 def kill_workers(stage: Stage) -> None:
-    load = stage.load(rate=30, seconds=LONGEST)
+    load = stage.load(rate=20, seconds=LONGEST)
     stage.wait(1)
     workers = [*stage.platform.workers, *stage.platform.io_workers]
     stage.kill_again_and_again(workers, 15, BETWEEN)
