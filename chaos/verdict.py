@@ -64,7 +64,7 @@ class Story:
             self.entry.order.state == "succeeded"
             and self.job["state"] == "failed"
             and self.job["crashes"] == CRASHES
-            and all(attempt["outcome"] == "crashed" for attempt in self.attempts)
+            and all(attempt["outcome"] in CUT_SHORT for attempt in self.attempts)
         )
 
 
