@@ -9,7 +9,9 @@ has something new, CANCEL the running attempt that somebody asks to end, as `<jo
 
 import json
 import logging
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
@@ -24,6 +26,7 @@ CANCEL = "lading:cancel"
 MAX_DATA_BYTES = 4096  # of an event's data in a hint; more would make a broadcast of it
 MAX_WAITING = 10_000  # hints; beyond, the oldest go: their readers look into PostgreSQL anyway
 TIMEOUT = 1.0  # seconds that the sender gives Redis
+GATHER = 0.004  # seconds from one pipeline to the next: a lone hint goes at once, a burst together
 PAUSE = 1.0  # seconds without an attempt after Redis has failed to answer
 
 _log = logging.getLogger(__name__)
@@ -90,14 +93,18 @@ class Hints:
         self._client.close()
 
     def _run(self) -> None:
+        sent_at = -math.inf
         while not (self._closing.is_set() and not self._waiting):
             self._something.wait()
+            self._closing.wait(sent_at + GATHER - time.monotonic())
             self._something.clear()
             if not self._send() and self._closing.wait(PAUSE):
                 return
+            sent_at = time.monotonic()
 
     def _send(self) -> bool:
-        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        # What wakes the dispatcher for a queue is said once.
+        batch = dict.fromkeys(self._waiting.popleft() for _ in range(len(self._waiting)))
         pipeline = self._client.pipeline(transaction=False)
         for channel, message in batch:
             pipeline.publish(channel, message)

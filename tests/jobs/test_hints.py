@@ -1,0 +1,77 @@
+"""What a process tells over Redis: everything, in order, and a burst in few words."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import Connection
+
+from dev.valkey import EmbeddedValkey
+from jobs import lifecycle
+from jobs.hints import EVENTS, WAKE, Hints
+from jobs.lifecycle import Moved
+from jobs.states import JobState
+from tests.eventually import eventually
+from tests.jobs.making import make_job
+
+BURST = 500
+
+
+class Ear:
+    """Remembers what it hears on both channels."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._channel = client.pubsub()  # type: ignore[no-untyped-call]
+        self._channel.subscribe(EVENTS, WAKE)
+        self.heard: dict[str, list[bytes]] = {EVENTS: [], WAKE: []}
+        self.subscribed = 0
+        eventually(lambda: self.listen().subscribed == 2)
+
+    def listen(self) -> "Ear":
+        while (message := self._channel.get_message()) is not None:
+            self._take(message)
+        return self
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "subscribe":
+            self.subscribed += 1
+        else:
+            self.heard[message["channel"].decode()].append(message["data"])
+
+
+@pytest.fixture
+def ear(valkey: EmbeddedValkey) -> Iterator[Ear]:
+    with redis.Redis.from_url(valkey.url) as client:
+        yield Ear(client)
+
+
+@pytest.fixture
+def moved(connection: Connection) -> Moved:
+    """An event after which a bell is due."""
+    job_id = make_job(connection, JobState.RUNNING, queue="told")
+    return lifecycle.interrupt(connection, job_id, attempt=1, reason="test")
+
+
+def test_a_burst_is_told_in_order_and_wakes_seldom(
+    valkey: EmbeddedValkey, ear: Ear, moved: Moved
+) -> None:
+    hints = Hints(valkey.url)
+    for seq in range(BURST):
+        hints.tell([moved._replace(seq=seq)])
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == BURST)
+    hints.close()
+    assert [json.loads(each)["seq"] for each in ear.heard[EVENTS]] == [*range(BURST)]
+    assert set(ear.heard[WAKE]) == {b"told"}
+    assert len(ear.heard[WAKE]) < BURST / 5
+
+
+def test_what_waits_is_told_before_the_end(valkey: EmbeddedValkey, ear: Ear, moved: Moved) -> None:
+    hints = Hints(valkey.url)
+    hints.tell([moved])
+    hints.tell([moved._replace(seq=moved.seq + 1)])
+    hints.wake(["other"])
+    hints.close()
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == 2)
+    eventually(lambda: b"other" in ear.listen().heard[WAKE])
