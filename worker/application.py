@@ -4,6 +4,7 @@
 worker/celery_app.py.
 """
 
+import faulthandler
 import os
 import signal
 import warnings
@@ -37,6 +38,7 @@ from worker.tasks import Doorbell
 from worker.watch import Watch
 
 WORKER_ID = "LADING_WORKER_ID"  # environment: from the parent to its pool processes
+STDERR = 2
 START_WITHIN = 30.0  # seconds for a pool process; Celery's 4 are too few on a busy machine
 
 _log = structlog.get_logger(__name__)
@@ -125,6 +127,7 @@ def _configure(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> N
 def _begin_child(app: Application, **_: Any) -> None:
     """A pool process makes its own runtime, before its first attempt has to wait for it."""
     signal.set_wakeup_fd(-1)  # the parent's
+    faulthandler.enable(file=STDERR)  # where native code died stands in the worker's log
     app.runtime()
 
 

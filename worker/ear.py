@@ -32,33 +32,29 @@ class Ear:
         )
         self._channel = channel
         self._on_open, self._on_message = on_open, on_message
-        self._closing = threading.Event()
+        self.closing = threading.Event()  #: set it to end; it may hear a little longer
         self._is_away = False
-        self._thread = threading.Thread(target=self._run, name=f"ear {channel}", daemon=True)
 
     def begin(self) -> None:
-        """It hears, as soon as the broker is there."""
-        self._thread.start()
+        """It hears in a thread of its own, as soon as the broker is there."""
+        threading.Thread(target=self.keep, name=f"ear {self._channel}", daemon=True).start()
 
-    def end(self) -> None:
-        """It may hear a little longer, and does not matter any more."""
-        self._closing.set()
-
-    def _run(self) -> None:
-        while not self._closing.is_set():
+    def keep(self) -> None:
+        """It has heard until it was closed."""
+        while not self.closing.is_set():
             try:
                 self._listen()
             except redis.RedisError as error:
                 if not self._is_away:
                     _log.warning("no hints for now", channel=self._channel, reason=str(error))
                 self._is_away = True
-                self._closing.wait(PAUSE * (0.5 + random.random()))
+                self.closing.wait(PAUSE * (0.5 + random.random()))
 
     def _listen(self) -> None:
         with self._client.pubsub() as heard:  # type: ignore[no-untyped-call]
             heard.subscribe(self._channel)
             is_asked = False
-            while not self._closing.is_set():
+            while not self.closing.is_set():
                 message = heard.get_message(timeout=SILENCE)
                 if message is None and is_asked:
                     raise redis.TimeoutError(f"no answer for {SILENCE} s")

@@ -103,7 +103,7 @@ class Presence(bootsteps.StartStopStep):
     def end(self) -> None:
         """All attempts have ended; the worker signs off."""
         if self._ear is not None:
-            self._ear.end()
+            self._ear.closing.set()
         if self._watch is not None and self._heart is not None:
             self._watch.close()
             self._watch.reports.drain(self._watch.seconds_left)

@@ -117,6 +117,14 @@ class Watch(ABC):
         """Everything that stands on the board is reported; nothing of it runs on."""
 
     def _run(self) -> None:
+        try:
+            self._keep_looking()
+        finally:
+            if not self._closing.is_set():  # a worker that nobody watches would break its promises
+                _log.critical("the watch has failed")
+                os._exit(EX_FAILURE)
+
+    def _keep_looking(self) -> None:
         while not self._closing.wait(LOOK_EVERY):
             now = time.monotonic()
             standing = self.board.running()
@@ -199,7 +207,8 @@ class ProcessWatch(Watch):
             self._verdicts[key] = verdict
             _log.info("killing a pool process", pid=running.pid, detail=verdict.detail)
             for pid, _ in family(running.pid):  # with what the handler has started
-                os.kill(pid, signal.SIGKILL)
+                with suppress(OSError):  # it has ended, or has become another user's
+                    os.kill(pid, signal.SIGKILL)
 
     def _lives(self, running: Running) -> bool:
         return exits.look(running.pid) is None

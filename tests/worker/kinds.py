@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import contextlib
+import ctypes
 import os
 import sys
 import time
@@ -229,3 +230,10 @@ async def tells_its_end_io(context: AsyncJobContext, args: Path_) -> None:
         await asyncio.sleep(args.seconds)
     finally:
         append(args.path, "end")
+
+
+@job("odd.segfaults", max_attempts=5)
+def segfaults(context: JobContext, args: Echo) -> None:
+    context.log("info", "into the dark")
+    time.sleep(0.5)  # until that has been sent
+    ctypes.string_at(0)

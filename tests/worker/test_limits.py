@@ -9,9 +9,10 @@ import pytest
 from pytest_celery import CeleryTestSetup
 
 from jobs import lifecycle
+from jobs.queries import list_attempts
 from jobs.states import JobState
 from tests.eventually import eventually
-from tests.worker.platform import Platform
+from tests.worker.platform import PROJECT, Platform
 
 pytestmark = pytest.mark.usefixtures("celery_setup")
 
@@ -80,6 +81,22 @@ def test_an_exit_of_the_process_is_a_crash_with_its_code(platform: Platform) -> 
     platform.ring(job)
     platform.ended(job)
     assert platform.events(job)[-1][1]["detail"] == "its process died: exitcode 3"
+    platform.cancel(job)
+
+
+def test_a_native_crash_tells_its_signal_and_the_log_where_it_was(
+    platform: Platform, celery_setup: CeleryTestSetup
+) -> None:
+    job = platform.submit("odd.segfaults")
+    platform.ring(job)
+    platform.ended(job)
+    assert platform.types(job) == ["created", "started", "log", "crashed"]
+    assert platform.events(job)[-1][1]["detail"] == "its process died: signal 11 (SIGSEGV)"
+    celery_setup.worker.assert_log_exists("in segfaults", timeout=10)
+    with platform.engine.connect() as connection:
+        (attempt,) = list_attempts(connection, PROJECT, job.id)
+    assert [line["message"] for line in attempt.last_logs] == ["into the dark"]
+    assert attempt.max_rss_bytes
     platform.cancel(job)
 
 

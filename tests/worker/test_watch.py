@@ -1,6 +1,7 @@
 """The watch's last look: what Celery's pool left behind is reported before the worker goes."""
 
 import math
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+from celery.platforms import EX_FAILURE
 from sqlalchemy import Engine
 
 from jobs import lifecycle
@@ -49,3 +51,23 @@ def test_what_still_stands_when_the_pool_has_gone_is_reported(
     assert reports.drain(10)
     assert platform.types(job)[-1] == "interrupted"
     assert child.wait(10) < 0
+
+
+class _Broken(ThreadBoard):
+    """Says nothing that can be read."""
+
+    def running(self) -> list[Running]:
+        raise ValueError
+
+
+def test_a_worker_that_nobody_watches_ends(settings: Settings, platform: Platform) -> None:
+    def live_on() -> None:
+        reports = Reports(settings, platform.registry, WORKER)
+        watch = ProcessWatch(settings, _Broken(), reports, lambda: None)
+        watch.begin(lambda: None)
+        time.sleep(60)
+
+    worker = multiprocessing.get_context("fork").Process(target=live_on)
+    worker.start()
+    worker.join(20)
+    assert worker.exitcode == EX_FAILURE
