@@ -17,7 +17,8 @@ from tests.kinds_for_tests import append
 
 QUICK = RetryPolicy(base=0.05, cap=0.2)
 TABLE = (
-    "CREATE SCHEMA shop; CREATE TABLE shop.payment (id uuid PRIMARY KEY, job_id uuid, line text)"
+    "CREATE SCHEMA IF NOT EXISTS shop;"
+    "CREATE TABLE IF NOT EXISTS shop.payment (id uuid PRIMARY KEY, job_id uuid, line text)"
 )
 STEPS = 20
 

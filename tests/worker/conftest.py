@@ -12,12 +12,14 @@ from celery import Celery
 from pytest_celery import CeleryBrokerCluster, CeleryWorkerCluster
 from sqlalchemy import Engine
 
+from dev.postgres import EmbeddedPostgres
 from dev.valkey import EmbeddedValkey
 from jobs.broker import Broker
 from jobs.registry import Registry, load_registry
 from jobs.settings import Settings
 from kinds import MODULES
 from tests.worker import nodes
+from tests.worker.bench import Bench, set_up
 from tests.worker.platform import Platform
 
 LEASE = 12.0  # seconds: a beat every two
@@ -83,6 +85,12 @@ def celery_worker_cluster(
 def notes(tmp_path: Path) -> Path:
     """Where a handler writes down that it was there."""
     return tmp_path / "notes"
+
+
+@pytest.fixture
+def bench(postgres: EmbeddedPostgres, settings: Settings, platform: Platform) -> Iterator[Bench]:
+    with set_up(settings, platform, postgres.port) as made:
+        yield made
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,173 +1,23 @@
 """Transactions of handlers, one attempt at a time: what they leave, and what they refuse."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Event
-from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
-from pydantic import BaseModel, SecretStr
-from sqlalchemy import Engine
 from sqlmodel import select
 
-from dev.postgres import EmbeddedPostgres
-from jobs import lifecycle
 from jobs.attempts import Outcome
-from jobs.broker import Broker
-from jobs.registry import Registry, load_registry
-from jobs.settings import Settings
 from jobs.states import JobState
-from jobs.submissions import NewJob
-from lading import AsyncJobContext, JobContext, RetryPolicy, job
-from lading.authoring import find_kind
-from tests.api.relay import Relay, relay
+from lading import AsyncJobContext, JobContext
 from tests.eventually import eventually
-from tests.worker import blocks
+from tests.worker.bench import SOON, Bench, Handler, Nothing, Once, paying, paying_async
 from tests.worker.blocks import Payment, first
-from tests.worker.platform import Platform
-from worker.board import ThreadBoard
-from worker.execute import execute
 from worker.link import Stop
-from worker.outcomes import Ended
-from worker.runtime import Runtime
-from worker.sessions import Sessions
-
-SOON = 20  # seconds; for what takes milliseconds
-
-
-class Nothing(BaseModel):
-    pass
-
-
-class Bench:
-    """Makes single attempts of handlers that a test has written, over a line that may break."""
-
-    def __init__(self, runtime: Runtime, platform: Platform, line: Relay) -> None:
-        self.runtime, self.platform, self.line = runtime, platform, line
-
-    def submit(self, handler: Callable[..., Any], **options: Any) -> NewJob:
-        made = job("block.tried", retry=RetryPolicy(base=0, cap=0), **options)(handler)
-        kind = find_kind(made)
-        assert kind is not None
-        known = {**load_registry(["tests.kinds_for_tests"]), kind.name: kind}
-        self.runtime.registry = self.platform.registry = Registry(known.values())
-        return self.platform.submit("block.tried")
-
-    def attempt(self, job: NewJob, number: int = 1) -> Ended:
-        if self.platform.row(job).state is JobState.RETRYING:
-            with self.platform.engine.begin() as connection:
-                lifecycle.run_now(connection, "default", job.id)
-        return execute(self.runtime, job.id, number)
-
-    def run(self, handler: Callable[..., Any], **options: Any) -> tuple[NewJob, Ended]:
-        job = self.submit(handler, **options)
-        return job, self.attempt(job)
-
-    def payments(self, job: NewJob) -> list[str]:
-        statement = sa.text("SELECT line FROM shop.payment WHERE job_id = :job ORDER BY line")
-        with self.platform.engine.connect() as connection:
-            return [*connection.scalars(statement, {"job": job.id})]
-
-    def steps(self, job: NewJob) -> list[tuple[str, int]]:
-        statement = sa.text("SELECT name, attempt FROM job_step WHERE job_id = :job ORDER BY name")
-        with self.platform.engine.connect() as connection:
-            return [
-                (row.name, row.attempt) for row in connection.execute(statement, {"job": job.id})
-            ]
-
-    def children(self, job: NewJob) -> list[UUID]:
-        statement = sa.text("SELECT id FROM job WHERE parent_id = :job")
-        with self.platform.engine.connect() as connection:
-            return [*connection.scalars(statement, {"job": job.id})]
-
-    def transactions(self) -> int:
-        """How many blocks PostgreSQL has open."""
-        statement = sa.text(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND application_name = 'lading block' AND xact_start IS NOT NULL"
-        )
-        with self.platform.engine.connect() as connection:
-            count: int = connection.execute(statement).scalar_one()
-        return count
-
-    def shorten_the_lease(self) -> None:
-        settings = self.runtime.settings.model_copy(update={"lease_seconds": 2})
-        self.runtime.sessions = Sessions(settings, 1)
-
-    def take_over(self, job: NewJob) -> None:
-        """Another worker holds the job, as its second attempt."""
-        lease = self.runtime.settings.lease
-        with self.platform.engine.begin() as connection:
-            lifecycle.crash(connection, job.id, attempt=1, detail="so it seemed")
-            lifecycle.start(connection, job.id, attempt=2, worker=uuid4(), lease=lease)
-
-
-@pytest.fixture(scope="module")
-def platform(engine: Engine, broker: Broker, registry: Registry) -> Platform:
-    platform = Platform(engine, broker, registry)
-    platform.execute(blocks.TABLE)
-    return platform
-
-
-@pytest.fixture
-def bench(postgres: EmbeddedPostgres, settings: Settings, platform: Platform) -> Iterator[Bench]:
-    with relay(postgres.port) as line:
-        url = settings.database_url.get_secret_value()
-        url = url.replace(f":{postgres.port}/", f":{line.port}/")
-        own = settings.model_copy(update={"database_url": SecretStr(url)})
-        runtime = Runtime(own, platform.registry, uuid4(), ThreadBoard(), forked=False)
-        yield Bench(runtime, platform, line)
-        runtime.hints.close()
-        runtime.engine.dispose()
-        runtime.sessions.dispose()
-
-
-Inside = Callable[[], None]
-Handler = Callable[[Any, Any], Any]
-
-
-def paying(inside: Inside = lambda: None, after: Inside = lambda: None) -> Handler:
-    """A `def` handler that pays in a block, and does more in it and after it."""
-
-    def handler(context: JobContext, args: Nothing) -> str:
-        with context.transaction("pay") as session:
-            session.connection().execute(first(context.job_id))
-            inside()
-        after()
-        return "paid"
-
-    return handler
-
-
-def paying_async(inside: Inside = lambda: None, after: Inside = lambda: None) -> Handler:
-    """The same with `async def`."""
-
-    async def handler(context: AsyncJobContext, args: Nothing) -> str:
-        async with context.transaction("pay") as session:
-            await (await session.connection()).execute(first(context.job_id))
-            inside()
-        after()
-        return "paid"
-
-    return handler
-
 
 both = pytest.mark.parametrize("made", [paying, paying_async])
-
-
-class Once:
-    """Raises on its first call, and counts them."""
-
-    def __init__(self, times: int = 1) -> None:
-        self.calls, self._times = 0, times
-
-    def __call__(self) -> None:
-        self.calls += 1
-        if self.calls <= self._times:
-            raise RuntimeError("not yet")
 
 
 @both
@@ -439,66 +289,6 @@ def test_a_cancelled_coroutine_undoes_its_block(bench: Bench, reason: Stop) -> N
     assert bench.run(paying_async())[1].result == "paid"
 
 
-def use_twice(context: JobContext, args: Nothing) -> None:
-    for _ in range(2):
-        with context.transaction("pay"):
-            pass
-
-
-def use_as_both(context: JobContext, args: Nothing) -> None:
-    context.step("pay", lambda: 1)
-    with context.transaction("pay"):
-        pass
-
-
-def use_as_both_again(context: JobContext, args: Nothing) -> None:
-    with context.transaction("pay"):
-        pass
-    context.step("pay", lambda: 1)
-
-
-@pytest.mark.parametrize("handler", [use_twice, use_as_both, use_as_both_again])
-def test_a_name_is_used_once(bench: Bench, handler: Handler) -> None:
-    job, ended = bench.run(handler)
-    assert ended.error is not None
-    assert (ended.error.type, "'pay'" in ended.error.message) == ("ValueError", True)
-    assert bench.attempt(job, 2).error is not None
-
-
-def test_a_block_that_was_undone_may_be_tried_again_at_once(bench: Bench) -> None:
-    inside = Once(times=2)
-
-    def handler(context: JobContext, args: Nothing) -> str:
-        while True:
-            try:
-                with context.transaction("pay") as session:
-                    session.connection().execute(first(context.job_id))
-                    inside()
-            except RuntimeError:
-                continue
-            return "paid"
-
-    job, ended = bench.run(handler)
-    assert (ended.result, inside.calls) == ("paid", 3)
-    assert bench.payments(job) == ["first"]
-
-
-@pytest.mark.parametrize("name", ["", "x" * 256, "two\nlines", "nul\0", "\ud800", 7])
-def test_a_name_is_a_line_of_text(bench: Bench, name: Any) -> None:
-    def step(context: JobContext, args: Nothing) -> None:
-        context.step(name, lambda: 1)
-
-    async def transaction(context: AsyncJobContext, args: Nothing) -> None:
-        async with context.transaction(name):
-            pass
-
-    for handler in (step, transaction):
-        _, ended = bench.run(handler)
-        assert ended.error is not None
-        assert ended.error.type == "ValueError"
-        assert "1 … 255 printable characters" in ended.error.message
-
-
 def test_a_block_in_a_block_is_committed_for_itself(bench: Bench) -> None:
     def handler(context: JobContext, args: Nothing) -> None:
         with context.transaction("outer") as outer:
@@ -509,71 +299,6 @@ def test_a_block_in_a_block_is_committed_for_itself(bench: Bench) -> None:
 
     job, _ = bench.run(handler)
     assert (bench.payments(job), bench.steps(job)) == (["inner"], [("inner", 1)])
-
-
-def test_children_of_a_block_are_committed_with_it(bench: Bench) -> None:
-    inside = Once()
-
-    def handler(context: JobContext, args: Nothing) -> str:
-        with context.transaction("pay"):
-            child = context.submit("test.echo", {"value": "of the block"})
-            inside()
-        return str(child)
-
-    job, _ = bench.run(handler)
-    assert bench.children(job) == []
-    ended = bench.attempt(job, 2)
-    assert [str(child) for child in bench.children(job)] == [ended.result]
-
-
-@pytest.mark.parametrize("part", ["step", "transaction"])
-def test_children_after_a_part_that_is_skipped_stay_the_same(bench: Bench, part: str) -> None:
-    seen: list[UUID] = []
-    after = Once()
-
-    def submit(context: JobContext) -> None:
-        context.submit("test.echo", {"value": "inside"})
-
-    def handler(context: JobContext, args: Nothing) -> None:
-        if part == "step":
-            context.step("one", lambda: submit(context))
-        else:
-            with context.transaction("one"):
-                submit(context)
-        seen.append(context.submit("test.echo", {"value": "after"}))
-        after()
-
-    job, _ = bench.run(handler)
-    assert bench.attempt(job, 2).outcome is Outcome.SUCCEEDED
-    assert seen[0] == seen[1]
-    assert len(bench.children(job)) == 2
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"priority": 10},
-        {"priority": "high"},
-        {"max_attempts": 0},
-        {"queue": "no queue"},
-        {"timeout": 0},
-        {"delay": -1},
-        {"delay": "soon"},
-        {"labels": {"n": 1}},
-        {"prio": 3},
-        {"parent_id": "x"},
-    ],
-    ids="-".join,
-)
-def test_a_child_is_refused_by_name(bench: Bench, options: dict[str, Any]) -> None:
-    def handler(context: JobContext, args: Nothing) -> None:
-        context.submit("test.echo", {}, **options)
-
-    job, ended = bench.run(handler)
-    assert ended.outcome is Outcome.FAILED
-    assert ended.error is not None
-    assert "a child job is refused: #/" + next(iter(options)) in ended.error.message
-    assert bench.children(job) == []
 
 
 def test_the_async_session_is_one(bench: Bench) -> None:
