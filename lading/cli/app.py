@@ -57,12 +57,18 @@ def _print_version(is_asked: bool) -> None:
 @app.callback()
 def options(
     context: typer.Context,
-    url: Annotated[str | None, typer.Option(help="The server, instead of LADING_URL.")] = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The server, instead of LADING_URL.")
+    ] = None,
     patience: Annotated[
-        float, typer.Option(min=0, help="Seconds to go on trying when it does not answer.")
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="How long to try when it does not answer."),
     ] = PATIENCE,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it, and end."
+        ),
     ] = False,
 ) -> None:
     """Keep what stands before the command."""

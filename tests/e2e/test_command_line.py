@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from lading import Client
+from lading.cli.app import COMMANDS
 from tests.conftest import ROOT
 from tests.e2e.platform import Platform
 from tests.eventually import eventually
@@ -36,7 +38,7 @@ def lading(platform: Platform, *arguments: str) -> str:
         env=surroundings(platform),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -91,3 +93,44 @@ def test_the_client_runs_jobs(platform: Platform, kind: str) -> None:
         assert (job.state, job.result) == ("succeeded", [1])
         assert len(client.workers()) == 2
         assert client.health().status == "ready"
+
+
+@pytest.mark.parametrize("page", ["docs/reference/client.md", "docs/how-to/follow-a-job.md"])
+def test_the_pages_programs_run(platform: Platform, page: str) -> None:
+    programs = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert programs
+    for program in programs:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            check=False,
+            cwd=ROOT,
+            env=surroundings(platform),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+def test_the_pages_commands_do_what_it_says(platform: Platform) -> None:
+    page = (ROOT / "docs/reference/cli.md").read_text()
+    (script,) = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    lading_here = f'lading() {{ {sys.executable} -m lading "$@"; }}\n'
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", lading_here + script],
+        check=False,
+        cwd=ROOT,
+        env=surroundings(platform),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    followed, _, shown = done.stdout.rpartition("succeeded\n{")
+    assert "created" in followed
+    assert '"state":"succeeded"' in shown
+    assert "Queues" in shown
+    assert [name for name in COMMANDS if f"`{name}" not in page and f"{name} " not in page] == []
