@@ -140,8 +140,9 @@ class Watch(ABC):
     def _pass_on(self, standing: list[Running]) -> None:
         """Each attempt hears what is new of it; what has ended is forgotten."""
         keys = {running.key for running in standing}
-        for key in self._cancelled.keys() - keys:
-            del self._cancelled[key]
+        for key in [*self._cancelled]:  # a copy: the heartbeat adds to it
+            if key not in keys:
+                del self._cancelled[key]
         before, self._said = self._said, {}
         for running in standing:
             said = Said(running.key in self._cancelled, self._peak(running))

@@ -2,22 +2,27 @@
 
 import math
 import multiprocessing
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from uuid import uuid4
 
+import psutil
 import pytest
 from celery.platforms import EX_FAILURE
 from sqlalchemy import Engine
 
 from jobs import lifecycle
 from jobs.settings import Settings
+from jobs.submissions import NewJob
+from tests.eventually import eventually
 from tests.worker.platform import Platform
 from worker.board import Running, ThreadBoard
 from worker.reports import Reports
-from worker.watch import ProcessWatch
+from worker.watch import CANCELLED, ProcessWatch
 
 WORKER = uuid4()
 
@@ -51,6 +56,63 @@ def test_what_still_stands_when_the_pool_has_gone_is_reported(
     assert reports.drain(10)
     assert platform.types(job)[-1] == "interrupted"
     assert child.wait(10) < 0
+
+
+@dataclass
+class Stage:
+    """A watch over one attempt, which the child stands for; no grace for cancel requests."""
+
+    watch: ProcessWatch
+    board: ThreadBoard
+    running: Running
+    job: NewJob
+
+
+@pytest.fixture
+def stage(
+    child: subprocess.Popen[bytes], settings: Settings, platform: Platform, engine: Engine
+) -> Iterator[Stage]:
+    job = platform.submit("test.echo")
+    with engine.begin() as connection:
+        lifecycle.start(connection, job.id, attempt=1, worker=WORKER, lease=settings.lease)
+    board, reports = ThreadBoard(), Reports(settings, platform.registry, WORKER)
+    running = Running(child.pid, job.id, 1, time.monotonic(), math.inf, is_claimed=True)
+    board.write(running)
+    strict = settings.model_copy(update={"cancel_grace_seconds": 0.0})
+    watch = ProcessWatch(strict, board, reports, lambda: None)
+    yield Stage(watch, board, running, job)
+    watch.close()
+    assert reports.drain(10)
+    platform.cancel(job)
+
+
+def test_an_attempt_that_does_not_heed_a_request_is_ended(
+    stage: Stage, child: subprocess.Popen[bytes], platform: Platform
+) -> None:
+    stage.watch.begin(lambda: None)
+    stage.watch.cancel(stage.running)
+    assert child.wait(10) == -signal.SIGKILL
+    eventually(lambda: platform.attempts(stage.job) == [(1, "cancelled", None)])
+
+
+def test_an_attempt_that_reports_is_left_in_peace(
+    stage: Stage, child: subprocess.Popen[bytes]
+) -> None:
+    stage.board.write(stage.running._replace(is_reporting=True))
+    stage.watch.begin(lambda: None)
+    stage.watch.cancel(stage.running)
+    eventually(lambda: stage.board.heard(*stage.running.key).is_cancelled)
+    stage.watch.end(stage.running, CANCELLED)  # as it stood a moment ago
+    assert child.poll() is None
+
+
+def test_another_attempt_in_the_same_process_is_not_ended(
+    stage: Stage, child: subprocess.Popen[bytes]
+) -> None:
+    stage.board.write(stage.running._replace(job_id=uuid4()))
+    stage.watch.end(stage.running, CANCELLED)
+    assert child.poll() is None
+    assert psutil.Process(child.pid).status() != psutil.STATUS_STOPPED
 
 
 class _Broken(ThreadBoard):
