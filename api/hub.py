@@ -75,7 +75,7 @@ class Hub:
             asyncio.create_task(self._keep_up(), name="hub-log"),
         ]
         for task in self._tasks:
-            task.add_done_callback(_say_why)
+            task.add_done_callback(log_failure)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -212,10 +212,10 @@ class Hub:
                 feeds = [feed for feed in feeds if _is_cut(feed, news)]
 
 
-def _say_why(task: asyncio.Task[None]) -> None:
-    """Neither task ends but by being cancelled; else somebody has to know."""
+def log_failure(task: asyncio.Task[None]) -> None:
+    """For tasks that end by being cancelled alone: else somebody has to know."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("a task of the hub has ended", task=task.get_name(), exc_info=error)
+        _log.error("a task that serves streams has ended", task=task.get_name(), exc_info=error)
 
 
 def _is_cut(feed: Feed, news: News) -> bool:

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from typing import Protocol, Self
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from api.database import Database
 from api.draining import Draining
+from api.hub import log_failure
 from api.keyring import Principal
 from api.problems import Problem
 from jobs.errors import DatabaseUnavailable
@@ -51,6 +53,7 @@ class Sockets:
     async def __aenter__(self) -> Self:
         self._draining.call(self._drain)
         self._checking = asyncio.create_task(self._check(), name="sockets-keys")
+        self._checking.add_done_callback(log_failure)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -102,8 +105,10 @@ class Sockets:
                 continue
             try:
                 good = await self._database.run(find_existing, asked)
-            except DatabaseUnavailable as error:
-                _log.warning("keys of sockets are not checked", cause=repr(error.__cause__))
+            except (DatabaseUnavailable, DBAPIError) as error:
+                _log.warning(
+                    "keys of sockets are not checked", cause=repr(error.__cause__ or error)
+                )
                 continue
             gone = asked - good
             for socket in [each for each, key_id in self._open.items() if key_id in gone]:

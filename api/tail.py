@@ -21,7 +21,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from api.draining import Draining
-from api.hub import DATABASE_PAUSE, SWEEP_EVERY, Hub, Reads
+from api.hub import DATABASE_PAUSE, SWEEP_EVERY, Hub, Reads, log_failure
 from api.recorded import Recorded, recorded
 from jobs.errors import DatabaseUnavailable
 from jobs.feed import FeedEvent, FeedFilter, Place, Position, Snapshot, read_feed, read_position
@@ -45,8 +45,16 @@ class Batch(NamedTuple):
     """What one look has found: at least one event."""
 
     events: list[Passed]
-    after: Snapshot  #: whoever has the batches up to this one has all that this sees
+    began: Place  #: what was known before
+    ended: Place  #: and is known with it
     characters: int
+
+
+class Marked(NamedTuple):
+    """An event for a reader, and the place from which the next ones can be had."""
+
+    recorded: Recorded
+    place: Place
 
 
 class Tail:
@@ -67,6 +75,7 @@ class Tail:
     async def __aenter__(self) -> Self:
         self.draining.call(self._wake_all)
         self._task = asyncio.create_task(self._keep_up(), name="tail")
+        self._task.add_done_callback(log_failure)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -91,7 +100,7 @@ class Tail:
             async with self._looking:
                 self._readers.add(reader)
                 if self._place is None:
-                    self._place = Place((await self.read_position()).snapshot)
+                    self._place = (await self.read_position()).place
                 self._wanted.set()
             yield await reader.open(after)
         finally:
@@ -159,10 +168,11 @@ class Tail:
                     return  # all have left meanwhile
                 self._place, is_last = page.place, page.is_last
                 if page.events:
-                    self._keep(_passed(page.events), page.place.after)
+                    self._keep(_passed(page.events), place, page.place)
 
-    def _keep(self, events: list[Passed], after: Snapshot) -> None:
-        batch = Batch(events, after, sum(len(each.recorded.json) for each in events))
+    def _keep(self, events: list[Passed], began: Place, ended: Place) -> None:
+        characters = sum(len(each.recorded.json) for each in events)
+        batch = Batch(events, began, ended, characters)
         self._batches.append(batch)
         self.next_number += 1
         self._events += len(events)
@@ -179,11 +189,12 @@ class FeedReader:
 
     def __init__(self, tail: Tail, wanted: FeedFilter) -> None:
         self.wanted = wanted
-        self.position = Position("", Snapshot(0))  #: all up to here was handed out
+        self.epoch = ""  #: of the database
+        self.place = Place(Snapshot(0))  #: all up to here was handed out
         self.is_reset = False  #: the position that was asked for is not of this database
         self._tail = tail
         self._woken = asyncio.Event()
-        self._place: Place | None = None  # in the log; None: it follows the batches
+        self._is_behind = False  # it reads the log; else it follows the batches
         self._seen = Snapshot(0)  # it has what this sees, whatever batches bring
         self._next = 0  # the batch that it takes next
         self._stopped = False
@@ -196,7 +207,7 @@ class FeedReader:
     @property
     def has_news(self) -> bool:
         """There is something to `take`, or to look for."""
-        return self._place is not None or self._next < self._tail.next_number
+        return self._is_behind or self._next < self._tail.next_number
 
     def wake(self) -> None:
         """It looks again."""
@@ -210,14 +221,13 @@ class FeedReader:
     async def open(self, after: Position | None) -> Self:
         """It begins after that position, or now."""
         self._next = self._tail.next_number
-        self.position = await self._tail.read_position()
-        self._seen = self.position.snapshot
+        self.epoch, self.place = await self._tail.read_position()
+        self._seen = self.place.after
         if after is not None:
-            self.is_reset = (
-                after.epoch != self.position.epoch or after.snapshot.end > self._seen.end
-            )
+            is_ahead = after.place.newest.end > self._seen.end
+            self.is_reset = after.epoch != self.epoch or is_ahead
             if not self.is_reset:
-                self.position, self._place = after, Place(after.snapshot)
+                self.place, self._is_behind = after.place, True
         return self
 
     async def wait(self) -> None:
@@ -226,33 +236,44 @@ class FeedReader:
             self._woken.clear()
             await self._woken.wait()
 
-    async def take(self) -> list[Recorded]:
+    async def take(self) -> list[Marked]:
         """The next events, if there are any. DatabaseUnavailable: the same call may succeed later.
 
-        `position` is then what they lead to.
+        `place` is then where they lead to.
         """
-        passed, after = await self._from_log() if self._place else self._from_batch()
-        self.position = Position(self.position.epoch, after)
-        return [each.recorded for each in passed if self.wanted.matches(each.fed)]
+        if self._is_behind:
+            passed, began, ended = await self._from_log()
+        else:
+            passed, began, ended = self._from_batch()
+        self.place = ended
+        events = [each for each in passed if self.wanted.matches(each.fed)]
+        marked = [Marked(each.recorded, _after(each, began, ended)) for each in events]
+        if marked and ended.until is None:
+            marked[-1] = Marked(marked[-1].recorded, ended)
+        return marked
 
-    async def _from_log(self) -> tuple[list[Passed], Snapshot]:
-        assert self._place is not None
-        number = self._tail.next_number
-        passed, place, is_last = await self._tail.read_page(self._place, self.wanted.project_id)
-        self._place = place
+    async def _from_log(self) -> tuple[list[Passed], Place, Place]:
+        began, number = self.place, self._tail.next_number
+        passed, ended, is_last = await self._tail.read_page(began, self.wanted.project_id)
         if is_last:
-            self._place, self._next, self._seen = None, number, place.after
-        return passed, place.after
+            self._is_behind, self._next, self._seen = False, number, ended.after
+        return passed, began, ended
 
-    def _from_batch(self) -> tuple[list[Passed], Snapshot]:
-        if self._next == self._tail.next_number:
-            return [], self.position.snapshot
-        batch = self._tail.batch(self._next)
+    def _from_batch(self) -> tuple[list[Passed], Place, Place]:
+        is_news = self._next < self._tail.next_number
+        batch = self._tail.batch(self._next) if is_news else None
         if batch is None:
-            self._place = Place(self.position.snapshot)
-            return [], self.position.snapshot
+            self._is_behind = is_news  # the batch is not kept any more
+            return [], self.place, self.place
         self._next += 1
-        return [each for each in batch.events if not self._seen.sees(each.fed.xact_id)], batch.after
+        news = [each for each in batch.events if not self._seen.sees(each.fed.xact_id)]
+        return news, batch.began, batch.ended
+
+
+def _after(passed: Passed, began: Place, ended: Place) -> Place:
+    """The place behind an event in the middle of a piece."""
+    event = passed.fed.event
+    return Place(began.after, ended.newest, (event.job_id, event.seq))
 
 
 def _passed(events: list[FeedEvent]) -> list[Passed]:

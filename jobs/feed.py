@@ -26,8 +26,11 @@ from jobs.events import MOST_BYTES, planned_anew
 from jobs.states import JobState, Move
 from jobs.views import EventView
 
-MOST_OF_POSITION = 4096  # characters; a transaction that was open takes up to twenty
-_POSITION = re.compile(r"([0-9a-f]{8})\.([0-9]{1,19})((?:-[0-9]{1,19})*)")
+MOST_OF_POSITION = 8192  # characters; a transaction that was open takes up to twenty
+_SNAPSHOT = r"([0-9]{1,19})((?:-[0-9]{1,19})*)"
+_POSITION = re.compile(
+    rf"([0-9a-f]{{8}})\.{_SNAPSHOT}(?:~{_SNAPSHOT}~([0-9a-f]{{32}})~([0-9]{{1,10}}))?"
+)
 _FIRST = (UUID(int=0), 0)  # before every event
 _STATE_AFTER = {move.event: move.target for move in Move}
 
@@ -48,19 +51,39 @@ class Snapshot(NamedTuple):
         return Snapshot(end, frozenset(each for each in self.running if each < end))
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a reader has: all that `after` sees, and of what `until` sees besides, a part.
+
+    The part are the events up to `read`, in the order of jobs and of `seq`.
+    """
+
+    after: Snapshot
+    until: Snapshot | None = None  #: None: no piece was begun
+    read: tuple[UUID, int] = _FIRST
+
+    @property
+    def newest(self) -> Snapshot:
+        """Nothing is known of what that does not see."""
+        return self.until or self.after
+
+
 class Position(NamedTuple):
-    """What a reader has: everything that `snapshot` sees, in the database called `epoch`.
+    """A reader's place, in the database called `epoch`.
 
     A restored or replaced database has another epoch: its transactions are counted anew.
     """
 
     epoch: str
-    snapshot: Snapshot
+    place: Place
 
     def text(self) -> str:
         """As clients keep it."""
-        running = "".join(f"-{each}" for each in sorted(self.snapshot.running))
-        return f"{self.epoch}.{self.snapshot.end}{running}"
+        text = f"{self.epoch}.{_written(self.place.after)}"
+        if self.place.until is None:
+            return text
+        job_id, seq = self.place.read
+        return f"{text}~{_written(self.place.until)}~{job_id.hex}~{seq}"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -68,20 +91,26 @@ class Position(NamedTuple):
         found = _POSITION.fullmatch(text) if len(text) <= MOST_OF_POSITION else None
         if found is None:
             return None
-        running = frozenset(int(each) for each in found[3].split("-")[1:])
-        snapshot = Snapshot(int(found[2]), running)
-        if snapshot.end >= 2**63 or any(each >= snapshot.end for each in running):
+        epoch, end, running, until_end, until_running, job_id, seq = found.groups()
+        place = Place(_snapshot(end, running))
+        if until_end is not None:
+            until = _snapshot(until_end, until_running)
+            place = Place(place.after, until, (UUID(job_id), int(seq)))
+        if not all(_is_sound(each) for each in (place.after, place.newest)):
             return None
-        return cls(found[1], snapshot)
+        return cls(epoch, place) if place.read[1] < 2**31 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a reader stands: it has what `after` sees, and of the piece up to `until` a part."""
+def _written(snapshot: Snapshot) -> str:
+    return "-".join(map(str, (snapshot.end, *sorted(snapshot.running))))
 
-    after: Snapshot
-    until: Snapshot | None = None  #: None: no piece was begun
-    read: tuple[UUID, int] = _FIRST  #: of that piece, up to this job's this `seq`
+
+def _snapshot(end: str, running: str) -> Snapshot:
+    return Snapshot(int(end), frozenset(int(each) for each in running.split("-")[1:]))
+
+
+def _is_sound(snapshot: Snapshot) -> bool:
+    return snapshot.end < 2**63 and all(each < snapshot.end for each in snapshot.running)
 
 
 class FeedEvent(NamedTuple):
@@ -137,7 +166,7 @@ def read_position(connection: Connection) -> Position:
     epoch = zlib.crc32(f"{row.system} {row.timeline} {row.oid}".encode())
     _, end, running = row.snapshot.split(":")
     ids = frozenset(int(each) for each in running.split(",") if each)
-    return Position(f"{epoch:08x}", Snapshot(int(end), ids))
+    return Position(f"{epoch:08x}", Place(Snapshot(int(end), ids)))
 
 
 def read_feed(
@@ -150,7 +179,7 @@ def read_feed(
     with planned_anew(connection):
         is_newest = False
         if place.until is None:
-            now = read_position(connection).snapshot
+            now = read_position(connection).place.after
             place = Place(place.after, _piece(connection, place.after, now, limit))
             is_newest = place.until == now
         assert place.until is not None

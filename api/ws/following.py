@@ -80,8 +80,7 @@ async def _follow_jobs(session: Session, frame: SubscribeJobs) -> None:
             await reader.wait()
             try:
                 async with session.turn:
-                    events = await reader.take()
-                    await session.send_events(frame.id, events, reader.position.text())
+                    await session.send_feed(frame.id, await reader.take(), reader.epoch)
             except DatabaseUnavailable:
                 await asyncio.sleep(DATABASE_PAUSE)
 
@@ -91,7 +90,8 @@ async def _begin(session: Session, frame_id: str, reader: FeedReader, *, resumes
     snapshot = None
     if reader.is_reset or not resumes:
         snapshot = await _snapshot(session, reader.wanted)
-    subscribed = {"type": "subscribed", "id": frame_id, "position": reader.position.text()}
+    position = Position(reader.epoch, reader.place).text()
+    subscribed = {"type": "subscribed", "id": frame_id, "position": position}
     await session.send({**subscribed, "snapshot": None if resumes else snapshot})
     if reader.is_reset:
         reset = {"type": "reset", "id": frame_id, "reason": "position-unknown"}

@@ -23,8 +23,10 @@ from api.parts import Parts
 from api.problems import Problem
 from api.recorded import Recorded
 from api.sockets import COMMANDS_AT_ONCE, COMMANDS_PER_SECOND
+from api.tail import Marked
 from api.ws.coalescing import coalesced
 from api.ws.frames import LONGEST_ID, MOST_BYTES
+from jobs.feed import Position
 from jobs.ids import uuid7
 
 HEARTBEAT = 25  # seconds: a proxy cuts a silent connection after 60
@@ -34,6 +36,7 @@ TOO_SLOW = 10.0  # seconds in which a client takes nothing
 SLUGGISH = 0.25  # seconds that a frame waits for a client that is behind
 SLUGGISH_FOR = 5.0  # seconds after such a frame in which progress is coalesced
 FAREWELL = 10.0  # seconds that the last frames may take
+MARK_EVERY = 4  # events of the feed have one position, which is half as long as a short event
 BACK_AFTER_MS = 1000  # when this server ends and another one takes over
 UNLOADED_AFTER_MS = 5000  # when a key has asked for too much
 SLOW_READER = 4508
@@ -145,17 +148,28 @@ class Session:
         known = frame_id if isinstance(frame_id, str) and len(frame_id) <= LONGEST_ID else None
         await self.send({"type": "error", "id": known, "problem": problem.document()})
 
-    async def send_events(
-        self, frame_id: str, events: Sequence[Recorded], position: str | None = None
-    ) -> None:
-        """The events are on their way; the last one with the position that they lead to. Ended."""
-        if asyncio.get_running_loop().time() < self._slow_until:
-            events = coalesced(events)
+    async def send_events(self, frame_id: str, events: Sequence[Recorded]) -> None:
+        """A job's events are on their way. Ended."""
+        start = f'{{"type":"event","id":{json.dumps(frame_id)},"event":'
+        for event in coalesced(events) if self._is_slow else events:
+            await self._send(f"{start}{event.json}}}")
+
+    async def send_feed(self, frame_id: str, marked: Sequence[Marked], epoch: str) -> None:
+        """Events of the feed are on their way, some with the position that they lead to. Ended."""
         start = f'{{"type":"event","id":{json.dumps(frame_id)},'
-        for event in events[:-1] if position else events:
-            await self._send(f'{start}"event":{event.json}}}')
-        if position and events:
-            await self._send(f'{start}"position":"{position}","event":{events[-1].json}}}')
+        sent = marked
+        if self._is_slow:
+            kept = {id(each) for each in coalesced([each.recorded for each in marked])}
+            sent = [each for each in marked if id(each.recorded) in kept]
+        for number, (event, place) in enumerate(sent):
+            mark = ""
+            if number % MARK_EVERY == 0 or number == len(sent) - 1:
+                mark = f'"position":"{Position(epoch, place).text()}",'
+            await self._send(f'{start}{mark}"event":{event.json}}}')
+
+    @property
+    def _is_slow(self) -> bool:
+        return asyncio.get_running_loop().time() < self._slow_until
 
     async def _send(self, text: str) -> None:
         loop = asyncio.get_running_loop()

@@ -19,11 +19,12 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from api.draining import Draining
+from api.draining import FAREWELL, Draining
 from dev.ports import free_port
 from jobs.settings import Settings
 from tests.api.listening import event_stream, frames, sent, web_socket
 from tests.api.serving import Api, new_key, problem, serve
+from tests.api.speaking import speaking
 from tests.api.stories import Story
 from tests.conftest import ROOT
 from tests.eventually import eventually
@@ -109,6 +110,37 @@ def test_open_streams_sockets_and_polls_end_at_once(
     assert took < ENDS_WITHIN + GRACE, log
     assert "Traceback" not in log
     assert "ERROR" not in log
+
+
+def test_sockets_with_many_streams_hear_a_bye_before_they_are_closed(
+    settings: Settings, engine: Engine, tmp_path: Path
+) -> None:
+    """The signal itself would have uvicorn cut them off within a tenth of a second."""
+    job_id = str(Story(engine).begin())
+    with (
+        serving(settings, tmp_path) as server,
+        api_of(server, settings) as api,
+        ThreadPoolExecutor(SOCKETS) as pool,
+    ):
+        ready = threading.Semaphore(0)
+        sockets = [pool.submit(read_many, api, job_id, ready) for _ in range(SOCKETS)]
+        assert all(ready.acquire(timeout=20) for _ in range(SOCKETS))
+        server.process.send_signal(signal.SIGTERM)
+        assert results(sockets) == [(["bye"], 1012)] * SOCKETS
+        server.process.wait(10)
+    log = server.log.read_text()
+    assert "Traceback" not in log
+    assert "ERROR" not in log
+
+
+def read_many(api: Api, job_id: str, ready: threading.Semaphore) -> tuple[list[str], int | None]:
+    """What came after all that there was, and the code that closed it."""
+    with speaking(api) as client:
+        client.follow(job_id, after=1)
+        client.follow_all(id_="all")
+        ready.release()
+        found, code = client.rest()
+        return [frame["type"] for frame in found], code
 
 
 def read_stream(api: Api, job_id: str, began: threading.Semaphore) -> list[str]:
@@ -200,10 +232,36 @@ async def hear_a_signal() -> None:
     assert late.is_set()
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_signal_waits_for_last_words_but_not_for_long(leaves: bool) -> None:
+    heard: list[float] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(time.monotonic()))
+    try:
+        began = asyncio.run(hear_while_held(leaves=leaves, heard=heard))
+        assert len(heard) == 1
+        assert leaves or heard[0] - began >= FAREWELL * 0.9
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+async def hear_while_held(*, leaves: bool, heard: list[float]) -> float:
+    draining, called = Draining(), asyncio.Event()
+    draining.call(called.set)
+    with draining.on_signals(), draining.held():
+        began = time.monotonic()
+        with draining.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(called.wait(), 10)
+            assert not heard
+        if not leaves:
+            await asyncio.to_thread(eventually, lambda: heard)
+    return began
+
+
 def test_the_default_action_is_kept_too() -> None:
     code = (
         "import asyncio, os, signal\n"
-        "from api.draining import Draining\n"
+        "from api.draining import FAREWELL, Draining\n"
         "async def main():\n"
         "    with Draining().on_signals():\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"

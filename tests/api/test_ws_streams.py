@@ -1,7 +1,9 @@
 """What a socket follows comes whole and in order, through whatever cuts it off."""
 
+import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from api.recorded import Recorded
 from api.ws.coalescing import coalesced
 from dev.valkey import temporary_valkey
 from jobs import database
-from jobs.feed import Position
+from jobs.feed import Place, Position, Snapshot
 from jobs.hints import Hints
 from jobs.settings import Settings
 from tests.api.serving import Api, serve
@@ -180,8 +182,8 @@ def test_a_position_of_another_database_resets_the_feed(api: Api, story: Story) 
         position = Position.parse(client.follow_all()["position"])
         assert position is not None
         client.say("unsubscribe", id="s")
-        ahead = position.snapshot._replace(end=position.snapshot.end + 10**9)
-        for wrong in (position._replace(epoch="00000000"), position._replace(snapshot=ahead)):
+        ahead = Place(Snapshot(position.place.after.end + 10**9))
+        for wrong in (position._replace(epoch="00000000"), position._replace(place=ahead)):
             answer = client.follow_all(wrong.text(), id_=wrong.text()[:64])
             assert answer["snapshot"] is None
             reset = client.receive("reset")
@@ -266,6 +268,76 @@ class Resuming:
                     got.append(frame["event"]["seq"])
                 if ends(frame["event"]):
                     ended.add(frame["id"])
+
+
+def test_feeds_miss_nothing_while_transactions_overlap(
+    api: Api, engine: Engine, hints: Hints
+) -> None:
+    """Readers come, go and resume at any time; transactions stay open and end in any order."""
+    story, chance = Story(engine), random.Random(7)
+    jobs = [story.begin() for _ in range(8)]
+    with speaking(api) as first:
+        position = first.follow_all(kind="test.echo")["position"]
+        readers = [Feeding(chance.random() < 0.5, position) for _ in range(6)]
+        with ThreadPoolExecutor(10) as pool:
+            writing = [pool.submit(overlap, engine, hints, jobs[n::4], n) for n in range(4)]
+            reading = [pool.submit(reader.read, api, jobs) for reader in readers]
+            expected = {key for future in writing for key in future.result(60)}
+            for job_id in jobs:
+                story.succeed(job_id)
+            for future in reading:
+                future.result(60)
+    for reader in readers:
+        assert {key for key in reader.got if key[1] < reader.last[key[0]]} == expected
+        for job_id in jobs:
+            found = [seq for job, seq in reader.got if job == str(job_id)]
+            assert found == sorted(found)
+
+
+def overlap(engine: Engine, hints: Hints, jobs: list[UUID], seed: int) -> set[tuple[str, int]]:
+    """Events of two transactions at a time, the older one of which may end last."""
+    chance, written = random.Random(seed), set[tuple[str, int]]()
+    with engine.connect() as one, engine.connect() as other:
+        for _ in range(15):
+            for connection, job_id in zip((one, other), jobs, strict=True):
+                written.add((str(job_id), write(connection, job_id)[1]))
+            for connection in chance.sample([one, other], 2):
+                connection.commit()
+                hints.wake([])
+    return written
+
+
+class Feeding:
+    """A client of the feed that drops what it has, and may leave and come back."""
+
+    def __init__(self, leaves: bool, position: str) -> None:
+        self.leaves, self.position = leaves, position
+        self.got: list[tuple[str, int]] = []
+        self.last: dict[str, int] = {}
+        self.frames = 0
+
+    def read(self, api: Api, jobs: list[UUID]) -> None:
+        """Until it has seen all of the jobs end."""
+        left = {str(job_id) for job_id in jobs}
+        while left:
+            with speaking(api) as client:
+                client.follow_all(self.position, kind="test.echo")
+                for _ in range(20 if self.leaves else 10_000):
+                    frame = client.receive("event")
+                    self.take(frame)
+                    if ends(frame["event"]):
+                        left.discard(frame["event"]["job_id"])
+                    if not left:
+                        break
+
+    def take(self, frame: Frame) -> None:
+        self.position = frame.get("position", self.position)
+        self.frames += 1
+        assert self.frames < 5000, "it gets on, however often it leaves"
+        job_id, seq = key(frame)
+        if seq > self.last.get(job_id, 0):
+            self.last[job_id] = seq
+            self.got.append((job_id, seq))
 
 
 def test_many_who_follow_the_feed_read_the_log_once(

@@ -49,7 +49,7 @@ def keys(events: list[FeedEvent]) -> list[Key]:
 
 def begin(engine: Engine) -> Place:
     with reading(engine) as connection:
-        return Place(read_position(connection).snapshot)
+        return read_position(connection).place
 
 
 def read_all(
@@ -182,9 +182,10 @@ class Reader:
         self.take(page.events)
 
     def resume(self) -> None:
-        position = Position.parse(Position("0123abcd", self.place.after).text())
+        position = Position.parse(Position("0123abcd", self.place).text())
         assert position is not None
-        self.place = Place(position.snapshot)
+        assert position.place == self.place
+        self.place = position.place
 
     def take(self, events: list[FeedEvent]) -> None:
         for job_id, seq in keys(events):
@@ -257,8 +258,9 @@ def test_an_event_that_a_deleted_job_had_is_gone_with_it(engine: Engine) -> None
 
 def test_positions_are_written_and_read(engine: Engine) -> None:
     for position in (
-        Position("00ff00ff", Snapshot(7)),
-        Position("deadbeef", Snapshot(2**40, frozenset({3, 2**40 - 1}))),
+        Position("00ff00ff", Place(Snapshot(7))),
+        Position("deadbeef", Place(Snapshot(2**40, frozenset({3, 2**40 - 1})))),
+        Position("deadbeef", Place(Snapshot(7), Snapshot(9, frozenset({8})), (WORKER, 12))),
     ):
         assert Position.parse(position.text()) == position
     with reading(engine) as connection:
@@ -269,7 +271,12 @@ def test_positions_are_written_and_read(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", "7", "deadbeef", "deadbeef.", "deadbeef.7-", "deadbeef.7-9", "DEADBEEF.7", "deadbeef.7\n"],
+    [
+        *("", "7", "deadbeef", "deadbeef.", "deadbeef.7-", "deadbeef.7-9", "DEADBEEF.7"),
+        *("deadbeef.7\n", "deadbeef.7~9", "deadbeef.7~9-9~" + "0" * 32 + "~1"),
+        "deadbeef.7~9~" + "0" * 32 + "~9999999999",
+    ],
+    ids=range(11),
 )
 def test_what_is_no_position_is_none(wrong: str) -> None:
     assert Position.parse(wrong) is None
@@ -277,7 +284,7 @@ def test_what_is_no_position_is_none(wrong: str) -> None:
 
 def test_a_position_has_its_bounds() -> None:
     assert Position.parse(f"deadbeef.{2**63}") is None
-    assert Position.parse("deadbeef.9999999999" + "-1" * 3000) is None
+    assert Position.parse("deadbeef.9999999999" + "-1" * 5000) is None
 
 
 def test_a_snapshot_that_is_cut_off_still_tells_the_truth() -> None:
