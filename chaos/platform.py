@@ -165,12 +165,15 @@ class Platform:
     def await_ready(self, keeper: Keeper) -> None:
         """The keeper's process serves; NotInTime when it does not get that far."""
         try:
-            until(lambda: keeper.is_running and self._is_ready(keeper), within=READY_WITHIN)
+            until(lambda: self.is_ready(keeper), within=READY_WITHIN)
         except NotInTime:
             words = "\n".join(last_lines(keeper.log, LAST_WORDS))
             raise NotInTime(f"{keeper.name} does not get ready:\n{words}") from None
 
-    def _is_ready(self, keeper: Keeper) -> bool:
+    def is_ready(self, keeper: Keeper) -> bool:
+        """Whether the keeper's process serves now."""
+        if not keeper.is_running:
+            return False
         if keeper in self.apis:
             return is_open(int(self.urls[self.apis.index(keeper)].rpartition(":")[2]))
         table = "dispatcher" if keeper in self.dispatchers else "worker"
