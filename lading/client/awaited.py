@@ -1,4 +1,4 @@
-"""The client that is awaited: the same verbs as lading/client/blocking.py, on asyncio or trio."""
+"""The client that is awaited: the same verbs as in lading/client/blocking.py."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, closing
