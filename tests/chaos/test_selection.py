@@ -44,6 +44,7 @@ def wipe_the_broker_in_a_deploy(stage: Stage) -> None:
     stage.finish([poison, long])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", [kill_one_of_each, wipe_the_broker_in_a_deploy])
 def test_nothing_is_lost_and_nothing_wrong(act: Act, platform: Platform) -> None:
     scenario = Scenario(act.__name__, act, "", "", 0, None, LAYOUT, SETTLES_WITHIN)
