@@ -49,7 +49,7 @@ class Broken(NamedTuple):
 
 Trouble = Lost | Answer | Broken
 
-ENDS = st.sampled_from([CUT, SILENCE, BYE])
+ENDS = st.sampled_from([CUT, SILENCE, BYE, None])  # None: ended properly, by a proxy
 TROUBLES: st.SearchStrategy[list[Trouble]] = st.lists(
     st.one_of(
         st.builds(Broken, st.integers(0, 6), st.integers(-3, 3), ENDS),
@@ -119,7 +119,8 @@ class Server:
         events = self._events(max(0, after + trouble.shifted))[: trouble.events]
         for event in events:
             yield Message(event["type"], json.dumps(event))
-        yield trouble.end
+        was_an_end = bool(events) and events[-1]["type"] == "failed"  # and the job was retried
+        yield CUT if trouble.end is None and was_an_end else trouble.end
 
     def _events(self, after: int) -> list[dict[str, Any]]:
         return [
