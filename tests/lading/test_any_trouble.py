@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading.client.exchange import (
@@ -171,6 +171,7 @@ def follow(server: Server, after: int) -> list[int]:
                 reply = server.send(request)
 
 
+@settings(deadline=None)
 @given(HISTORIES, st.integers(1, 4), TROUBLES)
 def test_each_event_comes_once_and_in_order(
     types: list[str], pace: int, troubles: list[Trouble]
@@ -178,6 +179,7 @@ def test_each_event_comes_once_and_in_order(
     assert follow(Server(types, pace, troubles), 0) == list(range(1, len(types) + 1))
 
 
+@settings(deadline=None)
 @given(HISTORIES, st.integers(0, 20), TROUBLES)
 def test_what_is_known_does_not_come_again(
     types: list[str], after: int, troubles: list[Trouble]
