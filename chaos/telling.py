@@ -16,7 +16,7 @@ _COLUMNS = (
     "what is done",
     "accepted",
     "lost",
-    "duplicated effects",
+    "duplicated effects (surplus runs)",
     "wrong status",
     "seconds to recover",
     "plain Celery",
