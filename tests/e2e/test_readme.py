@@ -1,6 +1,7 @@
 """What README.md and CONTRIBUTING.md show is what happens."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,16 +30,18 @@ def shell(platform: Platform, script: str) -> str:
     dev = platform.dev
     script = script.replace("http://127.0.0.1:8000", dev["api"])
     script = script.replace(".lading/", f"{platform.folder}/data/")
+    script = script.replace(".venv/bin/python", sys.executable)
     command = ["bash", "-euo", "pipefail", "-c", script]
+    environment = {**os.environ, "LADING_DATA_DIR": str(platform.folder / "data")}
     done = subprocess.run(
-        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=90
+        command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_readmes_commands_do_what_it_says(platform: Platform) -> None:
-    mail, transform = blocks(README, "sh")
+    mail, transform, _ = blocks(README, "sh")
     job = json.loads(shell(platform, mail))
     assert (job["kind"], job["state"]) == ("email.send", "succeeded")
     mails = httpx2.get(f"{platform.dev['mail']}/messages").json()
@@ -50,6 +53,14 @@ def test_the_readmes_commands_do_what_it_says(platform: Platform) -> None:
     assert (job["kind"], job["state"]) == ("data.transform", "succeeded")
     events = re.findall(r"^event: (\w+)$", followed, re.MULTILINE)
     assert (events[0], events[-1]) == ("created", "succeeded")
+
+
+def test_the_readmes_bar_goes_on_to_the_end_while_the_api_dies(platform: Platform) -> None:
+    *_, follow = blocks(README, "sh")
+    before = platform.dev["pids"]["api"]
+    shown = shell(platform, follow)
+    assert platform.dev["pids"]["api"] != before
+    assert "succeeded" in shown
 
 
 def test_the_banner_is_the_readmes(platform: Platform) -> None:
