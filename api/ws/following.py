@@ -25,10 +25,11 @@ IN_SNAPSHOT = 50  # jobs, the newest: as many as a page of GET /v1/jobs
 async def follow(session: Session, frame: SubscribeJob | SubscribeJobs) -> None:
     """Until the client has enough, or the job is deleted. Ended."""
     try:
-        if isinstance(frame, SubscribeJob):
-            await _follow_job(session, frame)
-        else:
-            await _follow_jobs(session, frame)
+        with session.parts.metrics.streaming("ws"):
+            if isinstance(frame, SubscribeJob):
+                await _follow_job(session, frame)
+            else:
+                await _follow_jobs(session, frame)
     except Problem as problem:
         await _give_up(session, frame.id, problem)
     except JobsError as error:

@@ -10,9 +10,11 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from api.recorded import Recorded
 from api.ws.coalescing import coalesced
+from dev.postgres import temporary_postgres
 from dev.valkey import temporary_valkey
 from jobs import database
 from jobs.feed import Place, Position, Snapshot
@@ -21,6 +23,7 @@ from jobs.settings import Settings
 from tests.api.serving import Api, serve
 from tests.api.speaking import Client, Frame, ends, seqs, speaking
 from tests.api.stories import Story, telling
+from tests.conftest import migrate
 from tests.eventually import eventually
 from tests.jobs.making import make_job
 from tests.jobs.test_feed import write
@@ -233,6 +236,42 @@ def test_streams_go_on_where_they_were_through_restarts_and_without_redis(
                 expected = [*range(1, 303)]
                 assert reader.of_job == expected
                 assert reader.of_feed == expected
+
+
+def test_streams_wait_for_a_database_that_is_away(settings: Settings) -> None:
+    with temporary_postgres() as server:
+        migrate(server.url)
+        mine = settings.model_copy(update={"database_url": SecretStr(server.url)})
+        engine = database.make_engine(mine, name="tests", size=2)
+        with (
+            telling(mine.broker_url.get_secret_value()) as hints,
+            serve(mine) as api,
+            speaking(api) as client,
+        ):
+            story = Story(engine, hints)
+            job_id = story.begin()
+            position = client.follow_all(id_="feed")["position"]
+            client.follow(job_id, after=1, id_="job")
+            story.progress(job_id)
+            assert {client.receive("event")["id"] for _ in range(2)} == {"feed", "job"}
+            server.stop()
+            client.say("subscribe", id="late", stream="jobs", after={"position": position})
+            assert client.receive("error")["problem"]["code"] == "database-unavailable"
+            server.start()
+            eventually(lambda: has_ended(story, job_id), within=30)
+            ended = [client.receive("event") for _ in range(2)]
+            assert {each["id"] for each in ended} == {"feed", "job"}
+            assert [each["event"]["seq"] for each in ended] == [3, 3]
+        engine.dispose()
+
+
+def has_ended(story: Story, job_id: UUID) -> bool:
+    """Once the database is there again."""
+    try:
+        story.succeed(job_id)
+    except OperationalError:
+        return False
+    return True
 
 
 class Resuming:
