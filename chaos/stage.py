@@ -182,12 +182,12 @@ class Stage:
         return fault
 
     def kill_again_and_again(self, keepers: Sequence[Keeper], times: int, between: float) -> None:
-        """Each in its turn is killed when it serves (again), `between` seconds after the last."""
+        """One after the other is killed, `between` seconds after all of them serve (again)."""
         for count in range(times):
-            keeper = keepers[count % len(keepers)]
-            self.platform.await_ready(keeper)
+            for keeper in keepers:
+                self.platform.await_ready(keeper)
             self.wait(between)
-            self.kill(keeper)
+            self.kill(keepers[count % len(keepers)])
 
     def terminate(self, worker: Keeper) -> Fault:
         """A worker is told to stop (SIGTERM); the fault is over with its soft limit."""

@@ -3,7 +3,7 @@
 from chaos.scenario import mishap, scenario
 from chaos.stage import LONGEST, Stage
 
-BETWEEN = 1.0  # seconds
+BETWEEN = 0.5  # seconds
 
 
 @scenario(
@@ -11,7 +11,7 @@ BETWEEN = 1.0  # seconds
     title="`kill -9` of api processes, 15 times",
     plain="of a row and a message written one after the other: 137 of 734 committed rows never ran;"
     " hardened: 190 of 511",
-    seconds=40,
+    seconds=65,
 )
 def kill_apis(stage: Stage) -> None:
     load = stage.load(rate=40, seconds=LONGEST)

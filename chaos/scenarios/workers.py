@@ -7,7 +7,7 @@ from chaos.stage import LONGEST, Stage
 LIMIT = 12.0  # seconds with a lease of 6: the lease, a sweep each second, and a worker's start
 LIMIT_OF_DEFAULT = 40.0  # seconds with a lease of 30, as promised
 DEFAULTS = Layout(lease=None, soft_shutdown=None)
-BETWEEN = 1.0  # seconds
+BETWEEN = 0.5  # seconds
 
 
 @scenario(
@@ -28,7 +28,7 @@ def kill_a_worker(stage: Stage) -> None:
     "worker-killed-15",
     title="`kill -9` of workers of both pools, 15 times",
     plain="11 lost, 63 stuck for an hour; hardened: none lost, 1–3 duplicated, back after 80–114 s",
-    seconds=50,
+    seconds=75,
     limit=LIMIT,
 )
 def kill_workers(stage: Stage) -> None:
