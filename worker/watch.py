@@ -85,6 +85,7 @@ class Watch(ABC):
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
+        self.stop_now()
         self._settle()
 
     def cancel(self, running: Running) -> None:
@@ -239,6 +240,9 @@ class ProcessWatch(Watch):
             how = exits.look(running.pid)
             if how == exits.REAPED:
                 how = self._told(running.pid) or self._after_a_while(running.pid, now)
+            if how in exits.TERMINATED and self._stop_by is None:
+                # Perhaps the whole group was told to stop, and we hear of it next.
+                how = how if self._after_a_while(running.pid, now) else None
             if how is not None:
                 self._bury(running, how)
 
@@ -271,7 +275,7 @@ class ProcessWatch(Watch):
             self.reports.add(running, verdict, self._sampler.total(running))
 
     def _found(self, how: str) -> Verdict:
-        if how in exits.TERMINATED:
+        if how in exits.TERMINATED and self._stop_by is not None:
             return TERMINATED
         if self._memory.have_killed():
             return Verdict(None, f"its process was killed for want of memory: {how}", Cause.MEMORY)

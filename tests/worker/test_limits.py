@@ -113,12 +113,15 @@ def test_after_a_crash_the_job_runs_again(platform: Platform, notes: Path) -> No
     assert (row.state, row.result, row.crashes) == (JobState.SUCCEEDED, 3, 2)
 
 
-def test_a_process_that_is_told_to_stop_is_an_interruption(platform: Platform, notes: Path) -> None:
+def test_a_process_that_alone_is_told_to_stop_has_crashed(platform: Platform, notes: Path) -> None:
+    """Else a handler that does so to itself would be tried for ever."""
     job = platform.start("odd.sleeps_on", {"path": str(notes), "seconds": 60})
     os.kill(_pid(notes), signal.SIGTERM)
     row = platform.ended(job)
-    assert (row.state, row.crashes) == (JobState.QUEUED, 0)
-    assert platform.types(job)[-1] == "interrupted"
+    assert (row.state, row.crashes) == (JobState.QUEUED, 1)
+    type_, data = platform.events(job)[-1]
+    assert (type_, data["cause"]) == ("crashed", "crashed")
+    assert "SIGTERM" in data["detail"]
     platform.cancel(job)
 
 
