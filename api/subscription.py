@@ -86,6 +86,7 @@ class Subscription:
         asked = False
         heard = 0
         while self._is_wanted():
+            _heed_cancel()
             message = await pubsub.get_message(timeout=QUIET)
             if message is None:
                 if asked:
@@ -105,3 +106,14 @@ class Subscription:
     def _is_wanted(self) -> bool:
         now = asyncio.get_running_loop().time()
         return self._wanted.is_set() or now < self._unwanted_at + LINGER
+
+
+def _heed_cancel() -> None:
+    """CancelledError, if this task was cancelled and has not heard of it.
+
+    redis-py sends inside asyncio.wait_for, which in Python 3.11 forgets a cancel that comes as the
+    sending ends (CPython's issue 86296); the process would never end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
