@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 
 from dev.valkey import EmbeddedValkey, temporary_valkey
 from jobs.feed import read_position
+from jobs.hints import Hints
 from jobs.settings import Settings
 from tests.api.returning import (
     FINAL,
@@ -34,7 +35,7 @@ from tests.api.returning import (
     told,
 )
 from tests.api.serving import Api, new_key, serve
-from tests.api.stories import Story, telling
+from tests.api.stories import BadHints, Story, telling
 from tests.api.trouble import Trouble, trouble
 from tests.eventually import eventually
 from tests.jobs.making import read_events
@@ -55,6 +56,7 @@ STEPS = [
     *[st.tuples(st.just("cut_after"), st.integers(0, 3000))] * 3,
     st.tuples(st.just("stall"), st.floats(0.1, 0.5)),
     st.tuples(st.just("delay"), st.floats(0, 0.03)),
+    st.tuples(st.just("mislead"), st.booleans()),
     st.tuples(st.just("wipe")),
     st.tuples(st.just("freeze")),
     st.tuples(st.just("kill")),
@@ -64,7 +66,8 @@ STEPS = [
 CUT_AGAIN_AND_AGAIN: Plan = [
     *[("cut_after", size) for size in (0, 150, 400, 700, 1000, 1500, 2000, 2500)],
     *[("progress", 0, 3), ("settle",), ("cut", False), ("fall", 1), ("log", 0, 2), ("cut", True)],
-    *[("stall", 0.2), ("progress", 1, 8), ("cut", True), ("progress", 0, 2)],
+    *[("stall", 0.2), ("progress", 1, 8), ("cut", True), ("progress", 0, 2), ("settle",)],
+    *[("mislead", True), ("progress", 0, 8), ("progress", 1, 8), ("fall", 0), ("fall", 1)],
 ]
 EVERYTHING_GOES: Plan = [
     *[("progress", 0, 3), ("settle",), ("freeze",), ("progress", 0, 2), ("restart", False)],
@@ -147,8 +150,9 @@ def world(settings: Settings, engine: Engine) -> Iterator[World]:
 class Life:
     """Two jobs, everybody who follows them, and what happens meanwhile."""
 
-    def __init__(self, world: World, story: Story) -> None:
-        self.world, self.story = world, story
+    def __init__(self, world: World, good: Hints, bad: Hints) -> None:
+        self.world, self.good, self.bad = world, good, bad
+        self.story = story = Story(world.engine, good)
         with world.engine.connect() as connection:
             position = read_position(connection).text()
         self.jobs = [story.begin(), story.begin()]
@@ -216,6 +220,10 @@ class Life:
         self.world.stop(is_polite=is_polite)
         self.world.start()
 
+    def mislead(self, is_misled: bool) -> None:
+        """From now on hints are lost, doubled and overtake each other; or not any more."""
+        self.story.hints = self.bad if is_misled else self.good
+
     def cut(self, is_reset: bool) -> None:
         self.world.path.cut(is_reset=is_reset)
 
@@ -245,8 +253,9 @@ class Life:
 
 def live(world: World, plan: Plan) -> Life:
     """What the plan says has happened, and all who followed are content."""
-    with telling(world.valkey.url) as hints:
-        life = Life(world, Story(world.engine, hints))
+    bad = BadHints(world.valkey.url, seed=len(plan), lost=0.3)
+    with telling(world.valkey.url) as good, closing(bad):
+        life = Life(world, good, bad)
         try:
             with life.followed():
                 try:
