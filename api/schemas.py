@@ -78,7 +78,9 @@ class Job(_Answer):
     cancel_requested: bool
     created_at: datetime
     run_at: datetime | None = Field(description="Not earlier")
-    queued_at: datetime | None = Field(description="When it last became free to start")
+    queued_at: datetime | None = Field(
+        description="When it last became free to start; what is given back keeps its place"
+    )
     started_at: datetime | None = Field(description="When the newest attempt did")
     finished_at: datetime | None
     parent_id: UUID | None = Field(description="The job that submitted it")

@@ -143,7 +143,7 @@ class Job(SQLModel, table=True):
     created_at: datetime = Field(sa_type=_TIME)
     run_at: datetime | None = Field(default=None, sa_type=_TIME)  #: not earlier
     expires_at: datetime | None = Field(default=None, sa_type=_TIME)  #: no first start after it
-    queued_at: datetime | None = Field(default=None, sa_type=_TIME)  #: last became free to start
+    queued_at: datetime | None = Field(default=None, sa_type=_TIME)  #: its place in the queue
     started_at: datetime | None = Field(default=None, sa_type=_TIME)  #: when the newest attempt did
     finished_at: datetime | None = Field(default=None, sa_type=_TIME)  #: when it became final
     rung_at: datetime | None = Field(default=None, sa_type=_TIME)  #: its doorbell was sent

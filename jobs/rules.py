@@ -55,6 +55,7 @@ _OPEN = sa.not_(
 )
 _FREE: dict[str, Any] = {"lease_until": None}
 _TO_QUEUE: dict[str, Any] = {"queued_at": NOW, "rung_at": None}
+_BACK: dict[str, Any] = {"rung_at": None}  # to the place in the queue that it had
 _ENDED: dict[str, Any] = {"finished_at": NOW, "rung_at": None}
 _FAILED: dict[str, Any] = {"failures": col(Job.failures) + 1, "error": ERROR, **_FREE}
 _CRASHED: dict[str, Any] = {"crashes": col(Job.crashes) + 1, "error": ERROR, **_FREE}
@@ -95,9 +96,9 @@ RULES: dict[Move, Rule] = {
         sa.and_(_HOLDER, WANTED), {"run_at": NOW + bind("delay", sa.Interval), **_FAILED}
     ),
     Move.FAIL: Rule(sa.and_(_HOLDER, WANTED), {**_FAILED, **_ENDED}),
-    Move.CRASH: Rule(sa.and_(_HOLDER, WANTED, LEFT), {**_CRASHED, **_TO_QUEUE}),
+    Move.CRASH: Rule(sa.and_(_HOLDER, WANTED, LEFT), {**_CRASHED, **_BACK}),
     Move.CRASH_OUT: Rule(sa.and_(_HOLDER, WANTED, sa.not_(LEFT)), {**_CRASHED, **_ENDED}),
-    Move.INTERRUPT: Rule(sa.and_(_HOLDER, WANTED), {**_FREE, **_TO_QUEUE}),
+    Move.INTERRUPT: Rule(sa.and_(_HOLDER, WANTED), {**_FREE, **_BACK}),
     Move.CANCEL_RUNNING: Rule(_HOLDER, {**_FREE, **_ENDED}),
     Move.CANCEL: Rule(_PROJECT, _ENDED),
     Move.EXPIRE: Rule(sa.true(), _ENDED),

@@ -35,6 +35,7 @@ def make_job(
             facts |= {"queued_at": now}
         case JobState.RUNNING:
             facts |= {"worker": WORKER, "started_at": now, "lease_until": now + LEASE}
+            facts |= {"queued_at": now}
         case JobState.SCHEDULED | JobState.RETRYING:
             facts |= {"run_at": now + timedelta(hours=1)}
         case JobState.FAILED:
