@@ -29,8 +29,8 @@ from jobs.removal import delete_job
 from jobs.settings import Settings
 from jobs.submissions import Submission, check
 from lading import JobContext, job
-from lading.authoring import find_kind
 from lading import enqueue as enqueue_here
+from lading.authoring import find_kind
 from tests.conftest import ROOT
 from tests.jobs.making import PROJECT, read_events, read_job
 from tests.kinds_for_tests import Echo, Secret, echo, secret

@@ -312,6 +312,7 @@ def test_the_index_finds_what_is_new_in_a_large_table(engine: Engine) -> None:
         key = write(connection, job_id)
     scans = text("SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'job_event'")
     with engine.begin() as connection:
+        before = connection.execute(scans).scalar_one()  # of the session, if not told of yet
         for _ in range(12):  # often enough that a plan could have been kept
             assert keys(read_feed(connection, place, [PROJECT], 100).events) == [key]
-        assert connection.execute(scans).scalar_one() == 0
+        assert connection.execute(scans).scalar_one() == before
