@@ -56,6 +56,7 @@ class Subscription:
         """Until it is cancelled."""
         pause = FIRST_PAUSE
         while True:
+            _heed_cancel()
             await self._wanted.wait()
             try:
                 async with self._opened() as pubsub:
