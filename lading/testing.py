@@ -116,7 +116,7 @@ def _stored(file_id: UUID, path: Path, name: str, media_type: str) -> StoredFile
 
 class _Recording(BaseContext):
     def __init__(
-        self, facts: Attempt, record: Run, cancelled: bool, engine: "Engine | None"
+        self, facts: Attempt, record: Run, cancelled: bool, engine: "Engine | None" = None
     ) -> None:
         super().__init__(facts)
         self._record, self._cancelled, self._engine = record, cancelled, engine
