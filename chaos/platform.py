@@ -206,6 +206,7 @@ class Platform:
         self.urls.append(f"http://{LOOPBACK}:{port}")
         command = [sys.executable, "-m", "uvicorn", "api.main:app", "--host", LOOPBACK]
         command += ["--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "3"]
+        command += ["--ws-max-size", "2097152", "--ws-per-message-deflate", "false"]
         self.apis.append(self._keep(f"api-{len(self.urls)}", command))
 
     def _keep(
