@@ -34,7 +34,7 @@ class Following:
         self._path = f"/v1/jobs/{job_id}"
         self._seq, self._patience = after, patience
         self._trying = Trying(patience)
-        self._last = ""  # type of the last event
+        self._last = ""  # type of the last event of this stream
         self._is_over = self._streams = self._plain_works = False
 
     def events(self) -> Series[Event]:
@@ -65,6 +65,7 @@ class Following:
 
     def _listen(self, request: Request) -> Series[Event]:
         heard_nothing = True
+        self._last = ""  # that the job has ended counts in the stream that says so
         while True:
             reply = yield Hear()
             if isinstance(reply, Lost):

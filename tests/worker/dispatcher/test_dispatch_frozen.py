@@ -50,12 +50,13 @@ def test_one_that_is_frozen_in_its_transaction_soon_loses_the_queue_to_another(
 ) -> None:
     other = start()
     add_job(eyes, queue=queue)
-    transactional = eyes.engine.execution_options(isolation_level="READ COMMITTED")
-    with stopped(other), transactional.begin() as blocker:
+    with stopped(other), eyes.engine.connect() as blocker:
+        blocker.execute(text("BEGIN"))
         blocker.execute(text("LOCK TABLE job IN SHARE MODE"))
         add_worker(eyes, queues=[queue], seen_at=FOR_AN_HOUR)
         eventually(lambda: eyes.execute(BUSY_PICKS).scalar_one(), every=0.005)
         os.kill(dispatcher.process.pid, signal.SIGSTOP)
+        blocker.execute(text("COMMIT"))
     try:
         eventually(lambda: eyes.execute(HELD_QUEUES).scalar_one() == 1)
         began = time.monotonic()
