@@ -128,13 +128,21 @@ def _engine(
         )
     with process:
         try:
-            assert process.stdin is not None
-            with suppress(BrokenPipeError):  # it died at once: _last_words will tell
-                process.stdin.write(json.dumps({**task, "folder": str(folder)}).encode() + b"\n")
-                process.stdin.flush()
+            _tell(process, json.dumps({**task, "folder": str(folder)}).encode() + b"\n")
             yield process
         finally:
             process.kill()
+
+
+def _tell(process: subprocess.Popen[bytes], task: bytes) -> None:
+    """The engine has its task, or died at once: _last_words will tell."""
+    assert process.stdin is not None
+    try:
+        process.stdin.write(task)
+        process.stdin.flush()
+    except BrokenPipeError:
+        with suppress(BrokenPipeError):  # what could not be written is tried again, once
+            process.stdin.close()
 
 
 def _environment(folder: Path, *, spill: bool) -> dict[str, str]:

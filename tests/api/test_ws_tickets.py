@@ -41,9 +41,9 @@ def test_a_ticket_opens_one_socket(api: Api, engine: Engine) -> None:
     job_id = Story(engine).begin()
     ticket = ticket_of(api)
     with speaking(api, *protocols(ticket), origin=api.url, headers={}) as client:
+        assert client.command("job.cancel", job_id=str(job_id))["status"] == 202
         assert client.follow(job_id)["type"] == "subscribed"
         client.receive("event")
-        assert client.command("job.cancel", job_id=str(job_id))["status"] == 202
         refused(api, ticket)
     refused(api, ticket)
 
