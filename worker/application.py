@@ -128,6 +128,7 @@ def _begin_child(app: Application, **_: Any) -> None:
     """A pool process makes its own runtime, before its first attempt has to wait for it."""
     signal.set_wakeup_fd(-1)  # the parent's
     faulthandler.enable(file=STDERR)  # where native code died stands in the worker's log
+    app.board.succeed()
     app.runtime()
 
 

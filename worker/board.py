@@ -29,6 +29,7 @@ _RUNNING = struct.Struct("<i16sidd??qdqq")  # Running, as it lies in a place
 _SAID = struct.Struct("<16si?q")  # an attempt and what is said to it
 _CHECKSUM = struct.Struct("<I")  # follows them
 _TRIES = 10  # readings of a place that is being written; one takes less than a microsecond
+READS_WITHIN = 5.0  # seconds that a dead process's last words are kept from its successor
 VARIABLE = "LADING_WORKER_BOARD"  # the board's file, for children that are not made by fork
 
 
@@ -114,6 +115,13 @@ class Board(ABC):
         return any(running.key == (job_id, attempt) for running in self.running())
 
     @abstractmethod
+    def clear(self, dead: Running) -> None:
+        """The place of a dead process is free for its successor. For the parent."""
+
+    def succeed(self) -> None:  # noqa: B027 - threads have no predecessors
+        """For a new process: the parent has read what its predecessor left in the place."""
+
+    @abstractmethod
     def close(self) -> None:
         """Nothing of it is left behind."""
 
@@ -142,6 +150,11 @@ class ThreadBoard(Board):
     def heard(self, job_id: UUID, attempt: int) -> Said:
         return self._said.get((job_id, attempt), _NOTHING)
 
+    def clear(self, dead: Running) -> None:
+        for ident, other in self._places.copy().items():
+            if other.is_same(dead):
+                self._places.pop(ident, None)
+
     def close(self) -> None:
         self._places.clear()
 
@@ -149,8 +162,9 @@ class ThreadBoard(Board):
 class SharedBoard(Board):
     """For pools of processes: a file in memory, with a place for each index in the pool.
 
-    Only a child writes its place, and its successor after it: a dead child's last words stay. Only
-    the parent writes what is said to it. Nobody locks: a checksum tells what is half written.
+    Only a child writes its place. A dead child's last words stay until the parent has cleared them,
+    which its successor awaits. Only the parent writes what is said to it. Nobody locks: a checksum
+    tells what is half written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -199,6 +213,16 @@ class SharedBoard(Board):
     def names(self, job_id: UUID, attempt: int) -> bool:
         stands = self._memory.find(job_id.bytes, 0, _SAID_FROM) >= 0
         return stands and super().names(job_id, attempt)
+
+    def clear(self, dead: Running) -> None:
+        for index, other in self._taken():
+            if other.is_same(dead):
+                self._write(index * RECORD_BYTES, b"")
+
+    def succeed(self) -> None:
+        end = time.monotonic() + READS_WITHIN
+        while self._memory[self._index() * RECORD_BYTES] and time.monotonic() < end:
+            time.sleep(0.005)
 
     def close(self) -> None:
         self._path.unlink(missing_ok=True)

@@ -58,7 +58,9 @@ class Presence(bootsteps.StartStopStep):
         app = self._app
         reports = Reports(app.settings, app.registry, app.worker_id)
         if is_forking(worker.pool_cls):
-            self._watch = ProcessWatch(app.settings, app.board, reports, lambda: worker.pool)
+            self._watch = ProcessWatch(
+                app.settings, app.board, reports, lambda: worker.pool, self._on_death
+            )
         else:
             self._watch = ThreadWatch(app.settings, app.board, reports, app.runtime().links)
         app.watch = self._watch
@@ -70,9 +72,9 @@ class Presence(bootsteps.StartStopStep):
             signal.signal(number, self._stop)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
-    def register_with_event_loop(self, _worker: Any, hub: Any) -> None:
-        """A signal wakes the hub, which else would sleep on for up to a second."""
-        hub.add_reader(self._wakes, self._wake)
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """A signal or a death wakes the hub, which else would sleep on for up to a second."""
+        hub.add_reader(self._wakes, self._wake, worker)
 
     def close(self, _worker: Any) -> None:
         """The worker is stopping, whoever asked for it."""
@@ -110,9 +112,15 @@ class Presence(bootsteps.StartStopStep):
             self._heart.end()
         self._app.board.close()
 
-    def _wake(self) -> None:
+    def _wake(self, worker: Any) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wakes, 4096)
+        if is_forking(worker.pool_cls):
+            worker.pool.maintain_pool()  # the dead are replaced
+
+    def _on_death(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it wakes anyway
+            os.write(self._waker, b"\0")
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         """The first signal ends the worker when its attempts have ended; the second one, now."""

@@ -182,15 +182,23 @@ class Watch(ABC):
 
 
 class ProcessWatch(Watch):
-    """For a pool of processes: an attempt is ended by killing the child that makes it."""
+    """For a pool of processes: an attempt is ended by killing the child that makes it.
+
+    `on_death` is called when a child has been found dead, so that it is replaced at once: Celery
+    itself may look for it a moment too early, and then only 5 s later.
+    """
 
     def __init__(
-        self, settings: Settings, board: Board, reports: Reports, pool: Callable[[], Any]
+        self,
+        settings: Settings,
+        board: Board,
+        reports: Reports,
+        pool: Callable[[], Any],
+        on_death: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(settings, board, reports)
-        self._pool = pool
+        self._pool, self._on_death = pool, on_death
         self._verdicts: dict[tuple[int, UUID, int], Verdict] = {}
-        self._buried: set[tuple[int, UUID, int]] = set()
         self._words: dict[int, str] = {}
         self._missed: dict[int, float] = {}
         self._memory = MemoryEvents()
@@ -198,7 +206,7 @@ class ProcessWatch(Watch):
 
     def end(self, running: Running, verdict: Verdict) -> None:
         key = (running.pid, *running.key)
-        if key in self._verdicts or key in self._buried:
+        if key in self._verdicts:
             return
         if exits.look(running.pid) is not None:  # its number may be somebody else's by now
             return
@@ -232,11 +240,7 @@ class ProcessWatch(Watch):
         self._words[pid] = exits.said(words)
 
     def _look(self, standing: list[Running], now: float) -> None:
-        keys = {(running.pid, *running.key) for running in standing}
-        self._buried &= keys
         for running in standing:
-            if (running.pid, *running.key) in self._buried:
-                continue
             how = exits.look(running.pid)
             if how == exits.REAPED:
                 how = self._told(running.pid) or self._after_a_while(running.pid, now)
@@ -248,13 +252,10 @@ class ProcessWatch(Watch):
 
     def _settle(self) -> None:
         for running in self.board.running():
-            key = (running.pid, *running.key)
-            if key in self._buried:
-                continue
             self.end(running, STOPPED)
             how = exits.look(running.pid) or self._told(running.pid)
             if how is None:  # it was killed just now, or nobody knows any more
-                self._verdicts.setdefault(key, STOPPED)
+                self._verdicts.setdefault((running.pid, *running.key), STOPPED)
             self._bury(running, how or "")
 
     def _told(self, pid: int) -> str | None:
@@ -266,13 +267,13 @@ class ProcessWatch(Watch):
         return "its process is gone" if now > first + SAYS_WITHIN else None
 
     def _bury(self, running: Running, how: str) -> None:
-        key = (running.pid, *running.key)
-        self._buried.add(key)
         self._missed.pop(running.pid, None)
         self._words.pop(running.pid, None)
-        verdict = self._verdicts.pop(key, None) or self._found(how)
+        verdict = self._verdicts.pop((running.pid, *running.key), None) or self._found(how)
         if not self._runs_elsewhere(running):
             self.reports.add(running, verdict, self._sampler.total(running))
+        self.board.clear(running)
+        self._on_death()
 
     def _found(self, how: str) -> Verdict:
         if how in exits.TERMINATED and self._stop_by is not None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,20 @@ def test_an_attempt_whose_process_ends_stays_for_its_parent(board: Board) -> Non
     with pytest.raises(SystemExit), board.place(JOB, 1):
         raise SystemExit
     assert [running.key for running in board.running()] == [(JOB, 1)]
+
+
+def test_a_dead_processs_last_words_stay_until_they_have_been_read(shared: SharedBoard) -> None:
+    dead = Running(1, JOB, 3, 0.0, 1.0)
+    shared.write(dead)
+    with ThreadPoolExecutor(1) as pool:
+        successor = pool.submit(shared.succeed)
+        with pytest.raises(TimeoutError):
+            successor.result(0.1)
+        shared.clear(dead._replace(attempt=2))
+        assert shared.running() == [dead]
+        shared.clear(dead)
+        successor.result(10)
+    assert shared.running() == []
 
 
 def test_what_is_said_is_heard_by_that_attempt_alone(board: Board) -> None:

@@ -1,14 +1,17 @@
 """Transactions of handlers on a real pool: killed at every statement, they are done once."""
 
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
 from jobs.settings import Settings
 from jobs.states import JobState
 from jobs.submissions import NewJob
+from tests.eventually import eventually
 from tests.worker import blocks
 from tests.worker.nodes import WorkerNode
 from tests.worker.platform import Platform
@@ -79,3 +82,16 @@ def test_a_stored_step_runs_once_wherever_its_job_dies(platform: Platform, notes
         assert row.result == [*range(blocks.STEPS)]
         assert path.read_text().split() == [str(number) for number in range(blocks.STEPS)]
         assert platform.types(job).count("step") == blocks.STEPS
+
+
+@pytest.mark.usefixtures("celery_setup")
+def test_the_dead_are_replaced_at_once_though_celery_looked_too_early(
+    platform: Platform, worker_nodes: list[WorkerNode]
+) -> None:
+    parent = psutil.Process(worker_nodes[0].pid)
+    began = time.monotonic()
+    for _ in range(4):  # Celery looks again every 5 s
+        before = {child.pid for child in parent.children()}
+        assert platform.run("block.dies_slowly", {}).crashes == 1
+        eventually(lambda: len({child.pid for child in parent.children()} - before) == 1)  # noqa: B023
+    assert time.monotonic() - began < 13  # else more than 15 s
