@@ -9,16 +9,13 @@ from typing import Literal
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import NullPool, create_engine, text
-from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
-import jobs.models
 from jobs.database import connect_args
 from jobs.settings import load_settings
+from jobs.tables import METADATA
 
 LOCK = 0x1AD1_0000  # "lading"; any number that nothing else in the database uses
-
-assert jobs.models.SQLModel is SQLModel  # its import fills the metadata
 
 
 def render(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
@@ -39,7 +36,7 @@ def migrate() -> None:
         connection.commit()
         context.configure(
             connection=connection,
-            target_metadata=SQLModel.metadata,
+            target_metadata=METADATA,
             compare_server_default=True,
             render_item=render,
         )

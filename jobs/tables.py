@@ -1,0 +1,8 @@
+"""All tables: importing this fills SQLModel's metadata, for migrations and their checks."""
+
+from sqlmodel import SQLModel
+
+import jobs.models
+
+METADATA = SQLModel.metadata
+MODULES = (jobs.models,)  #: a part of the domain that has tables of its own stands here
