@@ -1,14 +1,16 @@
 """No request gets further than this without a key, except to the few addresses that need none."""
 
+from collections.abc import Mapping
+
+from starlette import types
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import errors
 from api.parts import parts_of
 from api.problems import Problem
 from jobs.errors import JobsError
-from jobs.keys import store
+from jobs.keys.scopes import Scope
 
 KEYLESS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json", "/asyncapi.json"})
 KEYLESS_BELOW = ("/static/", "/docs/")
@@ -18,15 +20,15 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 class Authentication:
     """A pure ASGI middleware for HTTP. A WebSocket's own route asks the keyring."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: types.ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         if scope["type"] == "http" and not is_keyless(scope["path"]):
             keyring = parts_of(HTTPConnection(scope)).keyring
             try:
                 principal = await keyring.authenticate(Headers(scope=scope).get("authorization"))
-                principal.require(_needed(scope["path"], scope["method"]))
+                principal.require(needed_scope(scope["path"], scope["method"]))
             except Problem as problem:
                 await problem.response()(scope, receive, send)
                 return
@@ -42,11 +44,33 @@ def is_keyless(path: str) -> bool:
     return path in KEYLESS or path.startswith(KEYLESS_BELOW)
 
 
-def _needed(path: str, method: str) -> store.Scope:
+#: Scopes for reading and for writing, by the first part of an address below /v1.
+SCOPES: Mapping[str, tuple[Scope, Scope]] = {
+    "jobs": (Scope.JOBS_READ, Scope.JOBS_WRITE),
+    "batches": (Scope.JOBS_READ, Scope.JOBS_WRITE),
+    "files": (Scope.JOBS_READ, Scope.JOBS_WRITE),
+    "workers": (Scope.JOBS_READ, Scope.JOBS_WRITE),
+    "ws-tickets": (Scope.JOBS_READ, Scope.JOBS_READ),  # a ticket opens no more than its key
+    "events": (Scope.EVENTS_READ, Scope.EVENTS_WRITE),
+    "triggers": (Scope.JOBS_READ, Scope.TRIGGERS_WRITE),
+    "webhooks": (Scope.JOBS_READ, Scope.WEBHOOKS_WRITE),
+    "schedules": (Scope.JOBS_READ, Scope.SCHEDULES_WRITE),
+    "queues": (Scope.JOBS_READ, Scope.QUEUES_WRITE),
+    "kinds": (Scope.JOBS_READ, Scope.QUEUES_WRITE),
+    "concurrency": (Scope.JOBS_READ, Scope.QUEUES_WRITE),
+    "limits": (Scope.JOBS_READ, Scope.QUEUES_WRITE),
+    "rates": (Scope.JOBS_READ, Scope.QUEUES_WRITE),
+    "bulk": (Scope.JOBS_READ, Scope.BULK_WRITE),
+    "keys": (Scope.KEYS_MANAGE, Scope.KEYS_MANAGE),
+    "projects": (Scope.JOBS_READ, Scope.ADMIN),
+    "audit": (Scope.AUDIT_READ, Scope.ADMIN),
+}
+_ELSEWHERE = (Scope.JOBS_READ, Scope.JOBS_WRITE)  # there is nothing, which is told to keys only
+
+
+def needed_scope(path: str, method: str) -> Scope:
+    """What a key must have to be let in there."""
     if path == "/metrics":
-        return store.Scope.METRICS_READ
-    if path == "/v1/keys" or path.startswith("/v1/keys/"):
-        return store.Scope.KEYS_MANAGE
-    if path == "/v1/ws-tickets":
-        return store.Scope.JOBS_READ  # it opens no more than its key does
-    return store.Scope.JOBS_READ if method in _READING else store.Scope.JOBS_WRITE
+        return Scope.METRICS_READ
+    reading, writing = SCOPES.get(path.removeprefix("/v1/").partition("/")[0], _ELSEWHERE)
+    return reading if method in _READING else writing

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from jobs.keys.store import Scope
+from jobs.keys.scopes import Scope
 from jobs.submissions import (
     DEFAULT_PRIORITY,
     EARLIEST,
@@ -177,7 +177,7 @@ class NewKey(_Body):
         description="What people know it by", examples=["deploy"]
     )
     scopes: Annotated[list[Scope], Field(min_length=1)] = Field(
-        default_factory=lambda: list(Scope), description="What it opens; everything, if not given"
+        default_factory=lambda: [Scope.ADMIN], description="What it opens; everything, if not given"
     )
 
 
@@ -186,9 +186,17 @@ class NewTicket(_Body):
 
     model_config = _example({"scopes": ["jobs:read"]})
 
-    scopes: Annotated[list[Literal[Scope.JOBS_READ, Scope.JOBS_WRITE]], Field(min_length=1)] = (
-        Field(description="What its socket may do; if not given, what the key may")
-    )
+    scopes: Annotated[
+        list[
+            Literal[
+                Scope.JOBS_READ,
+                Scope.JOBS_WRITE,
+                Scope.EVENTS_READ,
+                Scope.EVENTS_WRITE,
+            ]
+        ],
+        Field(min_length=1),
+    ] = Field(description="What its socket may do; if not given, what the key may")
 
 
 def _duration(seconds: float | None) -> timedelta | None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from api.database import Database
 from api.problems import Problem
 from jobs.errors import DatabaseUnavailable
-from jobs.keys.store import Scope, delete_key, find_key, touch_key
+from jobs.keys.scopes import Scope, opened_by
+from jobs.keys.store import delete_key, find_key, touch_key
 from jobs.keys.text import KeyText, parse_key
 
 REMEMBERED = 5.0  # seconds: so long may a key that another process deleted go on
@@ -82,7 +83,7 @@ class Keyring:
         if found is None:
             self._good.pop(key.hash, None)
             return None
-        principal = Principal(found.project_id, found.id, frozenset(found.scopes))
+        principal = Principal(found.project_id, found.id, opened_by(found.scopes))
         if len(self._good) >= MOST_REMEMBERED:
             self._good.clear()
         self._good[key.hash] = (principal, self._clock())

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from jobs.attempts import Cause, Outcome
-from jobs.keys.store import Scope
+from jobs.keys.scopes import Scope
 from jobs.states import JobState
 
 

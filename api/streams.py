@@ -21,7 +21,7 @@ from api.strict import StrictRoute
 from api.websocket import Listener, refuse, send_events
 from jobs.errors import JobsError
 from jobs.events import read_history
-from jobs.keys.store import Scope
+from jobs.keys.scopes import Scope
 from jobs.states import Move
 
 PAGE = 1000  # events a query, so that none is long

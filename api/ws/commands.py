@@ -13,8 +13,15 @@ from api.submitting import submit_one
 from api.ws.frames import Command
 from api.ws.session import Session
 from jobs.errors import JobsError
-from jobs.keys.store import Scope
+from jobs.keys.scopes import Scope
 from jobs.views import JobView
+
+_SCOPES = {
+    "job.submit": Scope.JOBS_WRITE,
+    "job.cancel": Scope.JOBS_WRITE,
+    "job.retry": Scope.JOBS_WRITE,
+    "event.publish": Scope.EVENTS_WRITE,
+}
 
 
 class _Cancel(Cancellation):
@@ -28,7 +35,7 @@ class _Retry(_Body):
 async def answer(session: Session, frame: Command) -> None:
     """The command was done, or refused, and the client knows. Ended."""
     try:
-        session.principal.require(Scope.JOBS_WRITE)
+        session.principal.require(_SCOPES[frame.op])
         job, status = await _do(session, frame)
     except ValidationError as error:
         await session.send_error(frame.id, model_flaws(error))

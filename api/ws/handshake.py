@@ -6,10 +6,13 @@ from api.keyring import CHALLENGE, Principal
 from api.parts import Parts
 from api.problems import Problem
 from api.ws.frames import SUBPROTOCOL
-from jobs.keys.store import Scope
+from jobs.keys.scopes import Scope, opened_by
 from jobs.keys.tickets import take_ticket
 
 TICKET = "ticket."  # how the second subprotocol begins; unlike an address it is written to no log
+FOR_SOCKETS = frozenset(
+    {Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.EVENTS_READ, Scope.EVENTS_WRITE}
+)  # each of them opens a socket: frames are checked one by one
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -20,7 +23,7 @@ async def authenticate(websocket: WebSocket, parts: Parts) -> Principal:
     if SUBPROTOCOL not in offered:
         raise Problem("bad-request", f"This socket speaks the subprotocol {SUBPROTOCOL} alone.")
     principal = await _principal(websocket, parts, offered)
-    if not principal.scopes & {Scope.JOBS_READ, Scope.JOBS_WRITE}:
+    if not principal.scopes & FOR_SOCKETS:
         principal.require(Scope.JOBS_READ)
     if parts.draining.is_set:
         raise Problem("draining", "Come back in a moment.", headers={"Retry-After": "1"})
@@ -36,7 +39,7 @@ async def _principal(websocket: WebSocket, parts: Parts, offered: list[str]) -> 
     if found is None:
         headers = {"WWW-Authenticate": CHALLENGE}
         raise Problem("unauthenticated", "The ticket is not good, or no more.", headers=headers)
-    return Principal(found.project_id, found.key_id, frozenset(found.scopes))
+    return Principal(found.project_id, found.key_id, opened_by(found.scopes))
 
 
 def _require_origin(websocket: WebSocket, allowed: tuple[str, ...]) -> None:

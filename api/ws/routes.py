@@ -17,7 +17,7 @@ from api.ws.frames import SUBPROTOCOL, Command, Ping, SubscribeJob, SubscribeJob
 from api.ws.handshake import authenticate
 from api.ws.session import SUBSCRIPTIONS, Session
 from jobs.errors import JobsError
-from jobs.keys.store import Scope
+from jobs.keys.scopes import Scope
 
 router = APIRouter()
 

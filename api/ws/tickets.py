@@ -12,12 +12,11 @@ from api.parts import parts_of, principal_of
 from api.problems import Problem
 from api.promises import answer, problems
 from api.strict import StrictRoute
-from jobs.keys.store import Scope
+from api.ws.handshake import FOR_SOCKETS
+from jobs.keys.scopes import Scope
 from jobs.keys.tickets import make_ticket
 
 router = APIRouter(route_class=StrictRoute, tags=["events"])
-
-_FOR_STREAMS = frozenset({Scope.JOBS_READ, Scope.JOBS_WRITE})
 
 
 @router.post(
@@ -35,7 +34,7 @@ async def make_ws_ticket(
 ) -> Response:
     """Make a ticket that opens one WebSocket at /v1/ws, once, within 30 seconds."""
     parts, principal = parts_of(request), principal_of(request)
-    scopes = {*body.scopes} if body else _FOR_STREAMS & principal.scopes
+    scopes = {*body.scopes} if body else FOR_SOCKETS & principal.scopes
     for scope in scopes:
         principal.require(Scope(scope))  # nobody hands on more than they have
     made = await parts.database.run(make_ticket, principal.key_id, scopes)

@@ -3,7 +3,6 @@
 import hmac
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -11,19 +10,11 @@ from sqlalchemy import Connection
 from sqlmodel import col
 
 from jobs.errors import KeyMissing
+from jobs.keys.scopes import Scope
 from jobs.keys.text import KeyText, make_key
 from jobs.models import ApiKey
 
 LAST_USED_STEP = timedelta(minutes=1)  # finer would be a write for every request
-
-
-class Scope(StrEnum):
-    """What a key lets its holder do."""
-
-    JOBS_READ = "jobs:read"  #: read jobs, files, kinds, queues and workers; follow streams
-    JOBS_WRITE = "jobs:write"  #: submit, cancel, retry, delete; upload and delete files
-    KEYS_MANAGE = "keys:manage"  #: list, make and delete keys
-    METRICS_READ = "metrics:read"  #: read /metrics
 
 
 class KeyView(NamedTuple):
@@ -41,7 +32,7 @@ _SHOWN = [col(getattr(ApiKey, name)) for name in KeyView._fields]
 
 
 def create_key(
-    connection: Connection, project_id: str, name: str, scopes: Collection[Scope] = tuple(Scope)
+    connection: Connection, project_id: str, name: str, scopes: Collection[Scope] = (Scope.ADMIN,)
 ) -> tuple[KeyView, str]:
     """The project has one more key; its text is in no other place than the answer."""
     key = make_key()

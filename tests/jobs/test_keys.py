@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 
 from jobs.errors import KeyMissing
-from jobs.keys.store import Scope, create_key, delete_key, find_key, list_keys, touch_key
+from jobs.keys.scopes import Scope
+from jobs.keys.store import create_key, delete_key, find_key, list_keys, touch_key
 from jobs.keys.text import make_key, parse_key, shown
 from jobs.settings import Settings
 
