@@ -1,0 +1,45 @@
+"""Every change of a job's state, one function per move.
+
+A move is one statement: under a guard it changes the row, takes the next `seq` from it, inserts the
+event and, where an attempt ends, its row; or it finds no row and changes nothing. Then a move that
+names its attempt raises LeaseLost, any other JobNotFound or InvalidTransition. Since each is one
+statement, an autocommit connection is enough; nothing here commits. Row locks only, never two jobs
+at once but in the sweeps, which skip what is locked.
+"""
+
+from jobs.lifecycle.asked import cancel, retry, run_now
+from jobs.lifecycle.reports import (
+    cancel_running,
+    crash,
+    fail,
+    interrupt,
+    record_log,
+    record_progress,
+    record_step,
+    retry_later,
+    start,
+    succeed,
+)
+from jobs.lifecycle.statements import Claim, Moved
+from jobs.lifecycle.sweeps import expire_due, release_due, rescue
+
+__all__ = [
+    "Claim",
+    "Moved",
+    "cancel",
+    "cancel_running",
+    "crash",
+    "expire_due",
+    "fail",
+    "interrupt",
+    "record_log",
+    "record_progress",
+    "record_step",
+    "release_due",
+    "rescue",
+    "retry",
+    "retry_later",
+    "run_now",
+    "start",
+    "succeed",
+]

@@ -1,0 +1,77 @@
+"""What time brings about: at most `limit` jobs a call, those that are locked left out."""
+
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlmodel import col
+
+from jobs.attempts import UNKNOWN_USAGE, WORKER_LOST, Cause, Error, Outcome
+from jobs.lifecycle.reports import crash_facts, usage_binds
+from jobs.lifecycle.statements import Moved, overdue, statement_of, written
+from jobs.models import Job
+from jobs.rules import DUE, LEFT, NOW, WANTED, bind
+from jobs.states import JobState, Move
+
+
+def release_due(connection: Connection, limit: int) -> list[Moved]:
+    """At most `limit` scheduled and retrying jobs whose time has come may start."""
+    return _sweep(connection, _RELEASE_DUE, limit)
+
+
+def expire_due(connection: Connection, limit: int) -> list[Moved]:
+    """At most `limit` jobs that were not started in time are cancelled, reason `expired`."""
+    return _sweep(connection, _EXPIRE_DUE, limit, facts={"reason": "expired"})
+
+
+def rescue(connection: Connection, limit: int, lease: timedelta) -> list[Moved]:
+    """At most `limit` jobs whose holder let its lease run out count a crash and may start again.
+
+    The third crash fails the job; one that was asked to end is cancelled. Nothing happens within
+    one `lease` of PostgreSQL's start, when no holder could renew. A holder that still lives loses
+    the job with it: its report finds another state.
+    """
+    detail = "its worker went away: the lease ran out"
+    error = Error(Cause.CRASHED, WORKER_LOST, detail).document()
+    binds = {
+        "lease": lease,
+        "failure": error,
+        "outcome": Outcome.CRASHED,
+        **usage_binds(UNKNOWN_USAGE),
+    }
+    moved = _sweep(connection, _RESCUE[Move.CRASH], limit, facts=crash_facts(detail), **binds)
+    for move in (Move.CRASH_OUT, Move.CANCEL_RUNNING):
+        binds["facts"] = {"error": error} if move is Move.CRASH_OUT else {"reason": detail}
+        moved += _sweep(connection, _RESCUE[move], limit, **binds)
+    return moved
+
+
+_EXPIRED = sa.and_(
+    col(Job.expires_at) <= DUE, col(Job.attempt) == 0, col(Job.finished_at).is_(None)
+)
+_LEASE_OUT = sa.and_(
+    col(Job.state) == written(JobState.RUNNING),
+    col(Job.lease_until) < NOW,
+    sa.func.pg_postmaster_start_time() < NOW - bind("lease", sa.Interval),
+)
+_TIMED = col(Job.state).in_([written(JobState.SCHEDULED), written(JobState.RETRYING)])
+_RELEASE_DUE = statement_of(
+    Move.RELEASE, overdue(col(Job.run_at), _TIMED, col(Job.run_at) <= DUE), sa.true()
+)
+_EXPIRE_DUE = statement_of(Move.EXPIRE, overdue(col(Job.expires_at), _EXPIRED), sa.true())
+_RESCUE = {
+    move: statement_of(move, overdue(col(Job.lease_until), _LEASE_OUT, condition), sa.true())
+    for move, condition in {
+        Move.CRASH: sa.and_(WANTED, LEFT),
+        Move.CRASH_OUT: sa.and_(WANTED, sa.not_(LEFT)),
+        Move.CANCEL_RUNNING: col(Job.cancel_requested),
+    }.items()
+}
+
+
+def _sweep(
+    connection: Connection, statement: sa.Select[Any], limit: int, **binds: Any
+) -> list[Moved]:
+    rows = connection.execute(statement, {"limit": limit, "facts": {}, **binds})
+    return [Moved._make(row) for row in rows]
