@@ -10,7 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 import kinds as built_in
-from api import docs, errors, files, fleet, health, jobs, keys, kinds, lists, moves, streams
+from api import docs, errors, files, fleet, health, jobs, keys, kinds, lists, moves, streams, trail
 from api.authentication import Authentication
 from api.database import Database
 from api.draining import Draining
@@ -43,6 +43,7 @@ ROUTERS = (
     kinds.router,
     fleet.router,
     keys.router,
+    trail.router,
     health.router,
     docs.router,
     asyncapi.router,

@@ -3,7 +3,10 @@
 import base64
 import binascii
 import hashlib
+from urllib.parse import urlencode
 from uuid import UUID
+
+from starlette.requests import Request
 
 from api.errors import parameter_flaw
 from api.problems import Problem
@@ -32,6 +35,27 @@ def read_cursor(cursor: str, filters: str) -> UUID:
     if raw[17:] != _digest(filters):
         raise Problem("cursor-mismatch", "The cursor was made for a list with other filters.")
     return UUID(bytes=raw[1:17])
+
+
+def filters_of(request: Request, *others: str) -> str:
+    """The query that narrows a list: all but the cursor, the limit, and what `others` choose."""
+    return urlencode(sorted(_without(request, "cursor", "limit", *others)))
+
+
+def page_link(request: Request, next_cursor: str | None) -> str:
+    """A page's Link (RFC 8288); relative references, so that they hold behind any proxy."""
+    query = _without(request, "cursor")
+    pages = {"first": query}
+    if next_cursor:
+        pages["next"] = [*query, ("cursor", next_cursor)]
+    return ", ".join(
+        f'<{request.url.path}{"?" if query else ""}{urlencode(query)}>; rel="{relation}"'
+        for relation, query in pages.items()
+    )
+
+
+def _without(request: Request, *names: str) -> list[tuple[str, str]]:
+    return [each for each in request.query_params.multi_items() if each[0] not in names]
 
 
 def _digest(filters: str) -> bytes:

@@ -10,13 +10,14 @@ from fastapi import APIRouter, Path, Request, Response
 from api import schemas
 from api.content import content_response
 from api.documents import json_response
-from api.parts import parts_of, principal_of
+from api.parts import actor_of, parts_of, principal_of
 from api.promises import IF_NONE_MATCH, RANGE, answer, problems
 from api.strict import StrictRoute
 from api.uploads import FIELD, receive_upload
 from jobs import files
 from jobs.errors import FileMissing
 from jobs.files import FileView, get_file, record_file
+from jobs.trail.record import Deed
 
 router = APIRouter(route_class=StrictRoute, tags=["files"])
 
@@ -52,10 +53,16 @@ _log = structlog.get_logger(__name__)
 )
 async def upload_file(request: Request) -> Response:
     """Upload a file, for jobs to read."""
-    parts, project_id = parts_of(request), principal_of(request).project_id
+    parts, actor = parts_of(request), actor_of(request)
     upload = await receive_upload(request, parts.files, parts.settings.max_file_bytes)
-    file = await parts.database.run(
-        record_file, project_id, upload.stored, name=upload.name, media_type=upload.media_type
+    file = await parts.database.change(
+        actor,
+        lambda file: Deed("file.upload", file.id, {"size": file.size}),
+        record_file,
+        actor.project_id,
+        upload.stored,
+        name=upload.name,
+        media_type=upload.media_type,
     )
     return json_response(_document(file), 201, {"Location": f"/v1/files/{file.id}"})
 
@@ -108,8 +115,9 @@ async def read_content(request: Request, file_id: FileId) -> Response:
 )
 async def delete_file(request: Request, file_id: FileId) -> Response:
     """Delete a file."""
-    parts, project_id = parts_of(request), principal_of(request).project_id
-    await parts.database.run(files.delete_file, project_id, file_id)
+    parts, actor = parts_of(request), actor_of(request)
+    deed = Deed("file.delete", file_id)
+    await parts.database.change(actor, deed, files.delete_file, actor.project_id, file_id)
     await to_thread.run_sync(parts.files.remove, file_id)
     return Response(status_code=204)
 

@@ -11,6 +11,7 @@ from jobs.errors import DatabaseUnavailable
 from jobs.keys.scopes import Scope, opened_by
 from jobs.keys.store import delete_key, find_key, touch_key
 from jobs.keys.text import KeyText, parse_key
+from jobs.trail.record import Actor, Deed
 
 REMEMBERED = 5.0  # seconds: so long may a key that another process deleted go on
 TRUSTED = 600.0  # seconds: so long while the database is away, when nothing can be done anyway
@@ -25,6 +26,7 @@ class Principal:
 
     project_id: str
     key_id: str
+    name: str  #: the key's
     scopes: frozenset[str]
 
     def require(self, scope: Scope) -> None:
@@ -57,9 +59,10 @@ class Keyring:
             raise _invalid()
         return principal
 
-    async def delete(self, project_id: str, key_id: str) -> None:
+    async def delete(self, actor: Actor, key_id: str) -> None:
         """The key is no more; this process knows at once, others within seconds. KeyMissing."""
-        await self._database.run(delete_key, project_id, key_id)
+        deed = Deed("key.delete", key_id)
+        await self._database.change(actor, deed, delete_key, actor.project_id, key_id)
         self._good = {
             digest: known for digest, known in self._good.items() if known[0].key_id != key_id
         }
@@ -83,7 +86,7 @@ class Keyring:
         if found is None:
             self._good.pop(key.hash, None)
             return None
-        principal = Principal(found.project_id, found.id, opened_by(found.scopes))
+        principal = Principal(found.project_id, found.id, found.name, opened_by(found.scopes))
         if len(self._good) >= MOST_REMEMBERED:
             self._good.clear()
         self._good[key.hash] = (principal, self._clock())

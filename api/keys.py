@@ -7,11 +7,12 @@ from fastapi import APIRouter, Path, Request, Response
 from api import schemas
 from api.bodies import NewKey, Text
 from api.documents import json_response
-from api.parts import parts_of, principal_of
+from api.parts import actor_of, parts_of, principal_of
 from api.promises import answer, problems
 from api.strict import StrictRoute
 from jobs.keys.store import KeyView, create_key, list_keys
 from jobs.keys.text import shown
+from jobs.trail.record import Deed
 
 router = APIRouter(route_class=StrictRoute, tags=["keys"])
 
@@ -34,8 +35,13 @@ async def make_key(request: Request, body: NewKey) -> Response:
     parts, principal = parts_of(request), principal_of(request)
     for scope in body.scopes:
         principal.require(scope)  # nobody hands on more than they have
-    made, text = await parts.database.run(
-        create_key, principal.project_id, body.name, set(body.scopes)
+    made, text = await parts.database.change(
+        actor_of(request),
+        lambda made: Deed("key.create", made[0].id, {"name": body.name, "scopes": made[0].scopes}),
+        create_key,
+        principal.project_id,
+        body.name,
+        set(body.scopes),
     )
     headers = {"Location": f"/v1/keys/{made.id}", "Cache-Control": "no-store"}
     return json_response({**_document(made), "key": text}, 201, headers)
@@ -59,8 +65,7 @@ async def delete_key(
     request: Request, key_id: Annotated[Text, Path(description="The key's id")]
 ) -> Response:
     """Delete a key; within five seconds it opens nothing any more."""
-    parts, project_id = parts_of(request), principal_of(request).project_id
-    await parts.keyring.delete(project_id, key_id)
+    await parts_of(request).keyring.delete(actor_of(request), key_id)
     return Response(status_code=204)
 
 

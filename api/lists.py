@@ -1,12 +1,11 @@
 """Lists of jobs, and what belongs to one: its attempts and its log."""
 
 from typing import Annotated
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api import schemas
-from api.cursors import read_cursor, write_cursor
+from api.cursors import filters_of, page_link, read_cursor, write_cursor
 from api.documents import job_document, json_response, rows_document
 from api.errors import parameter_flaw
 from api.job_query import HIGHEST_LIMIT, LABEL, MOST, JobQuery
@@ -31,7 +30,7 @@ After = Annotated[int, Query(ge=0, le=MOST, description="Only what came after th
 async def list_jobs(request: Request, asked: Annotated[JobQuery, Query()]) -> Response:
     """List jobs, newest first. A page may be short; `next_cursor: null` is the only end."""
     parts, principal = parts_of(request), principal_of(request)
-    filters = urlencode(sorted(_without(request, "cursor", "limit", "full")))
+    filters = filters_of(request, "full")
     page = await parts.database.run(
         page_jobs,
         principal.project_id,
@@ -46,7 +45,7 @@ async def list_jobs(request: Request, asked: Annotated[JobQuery, Query()]) -> Re
         "items": [job_document(job, flower_url, full=asked.full) for job in page.jobs],
         "next_cursor": next_cursor,
     }
-    return json_response(document, headers={"Link": _link(request, next_cursor)})
+    return json_response(document, headers={"Link": page_link(request, next_cursor)})
 
 
 @router.get(
@@ -83,19 +82,3 @@ def _labels(request: Request) -> dict[str, str]:
     if any("\0" in part for label in given.items() for part in label):
         raise parameter_flaw(f"{LABEL}{ANY_KEY}", "no label holds U+0000")
     return given
-
-
-def _without(request: Request, *names: str) -> list[tuple[str, str]]:
-    return [each for each in request.query_params.multi_items() if each[0] not in names]
-
-
-def _link(request: Request, next_cursor: str | None) -> str:
-    """RFC 8288; relative references, so that they hold behind any proxy."""
-    query = _without(request, "cursor")
-    pages = {"first": query}
-    if next_cursor:
-        pages["next"] = [*query, ("cursor", next_cursor)]
-    return ", ".join(
-        f'<{request.url.path}{"?" if query else ""}{urlencode(query)}>; rel="{relation}"'
-        for relation, query in pages.items()
-    )

@@ -8,13 +8,14 @@ from api import moving, schemas
 from api.bodies import Cancellation, Rerun
 from api.documents import job_document, json_response
 from api.jobs import ACCEPTED, FINISHED, SUBMITTING, JobId
-from api.parts import Parts, parts_of, principal_of
+from api.parts import Parts, actor_of, parts_of, principal_of
 from api.preconditions import etag, idempotency_key, preferred_wait
 from api.promises import IDEMPOTENCY_KEY, PREFER, answer, problems
 from api.strict import StrictRoute
 from api.submitting import accepted_response, submit_one
-from jobs import lifecycle, removal
-from jobs.queries import get_job, get_submission
+from jobs import removal
+from jobs.queries import get_submission
+from jobs.trail.record import Deed
 from jobs.views import JobView
 
 router = APIRouter(route_class=StrictRoute, tags=["jobs"])
@@ -45,24 +46,25 @@ async def cancel_job(
     request: Request, job_id: JobId, body: Annotated[Cancellation | None, Body()] = None
 ) -> Response:
     """End a job. A running one is asked to: unless it succeeds all the same, it ends cancelled."""
-    parts, principal = parts_of(request), principal_of(request)
-    job, status = await moving.cancel(parts, principal, job_id, body.reason if body else None)
+    parts = parts_of(request)
+    job, status = await moving.cancel(
+        parts, actor_of(request), job_id, body.reason if body else None
+    )
     return _moved(parts, job, status)
 
 
 @router.post("/v1/jobs/{job_id}/retry", status_code=202, responses=_MOVED)
 async def retry_job(request: Request, job_id: JobId) -> Response:
     """Start a failed, cancelled or retrying job again, with fresh budgets."""
-    parts, principal = parts_of(request), principal_of(request)
-    return _moved(parts, await moving.retry(parts, principal, job_id))
+    parts = parts_of(request)
+    return _moved(parts, await moving.retry(parts, actor_of(request), job_id))
 
 
 @router.post("/v1/jobs/{job_id}/run-now", status_code=202, responses=_MOVED)
 async def run_job_now(request: Request, job_id: JobId) -> Response:
     """Start a scheduled or retrying job without waiting for its time."""
-    parts, project_id = parts_of(request), principal_of(request).project_id
-    parts.hints.tell([await parts.database.run(lifecycle.run_now, project_id, job_id)])
-    return _moved(parts, await parts.database.run(get_job, project_id, job_id))
+    parts = parts_of(request)
+    return _moved(parts, await moving.run_now(parts, actor_of(request), job_id))
 
 
 @router.post(
@@ -91,9 +93,15 @@ async def rerun_job(
 )
 async def delete_job(request: Request, job_id: JobId) -> Response:
     """Delete a job that has ended, with its events and attempts."""
-    parts, project_id = parts_of(request), principal_of(request).project_id
-    process_id = parts.removals_id
-    await parts.database.run(removal.delete_job, project_id, job_id, process_id=process_id)
+    parts, actor = parts_of(request), actor_of(request)
+    await parts.database.change(
+        actor,
+        Deed("job.delete", job_id),
+        removal.delete_job,
+        actor.project_id,
+        job_id,
+        process_id=parts.removals_id,
+    )
     return Response(status_code=204)
 
 

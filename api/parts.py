@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from starlette.requests import HTTPConnection
+from structlog.contextvars import get_contextvars
 
 from api.database import Database
 from api.draining import Draining
@@ -18,6 +19,7 @@ from jobs.files import FileStore
 from jobs.hints import Hints
 from jobs.registry import Registry
 from jobs.settings import Settings
+from jobs.trail.record import Actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +54,19 @@ def principal_of(connection: HTTPConnection) -> Principal:
     principal = connection.state.principal
     assert isinstance(principal, Principal)
     return principal
+
+
+def actor_of(connection: HTTPConnection) -> Actor:
+    """Who asks, as the audit trail names them."""
+    return acting(principal_of(connection), connection)
+
+
+def acting(principal: Principal, connection: HTTPConnection) -> Actor:
+    """The same of a WebSocket, which has authenticated itself."""
+    return Actor(
+        principal.project_id,
+        principal.key_id,
+        principal.name,
+        request_id=get_contextvars().get("request_id"),
+        address=connection.client.host if connection.client else None,
+    )

@@ -306,18 +306,31 @@ class File(SQLModel, table=True):
     created_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
 
 
+class Project(SQLModel, table=True):
+    """Whose jobs, files, keys and rules are whose. `default` belongs to who runs Lading."""
+
+    id: str = Field(primary_key=True)  #: as in addresses
+    name: str
+    created_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
+
+
 class ApiKey(SQLModel, table=True):
     """A key's hash; the key itself is shown once and kept nowhere."""
 
     __tablename__ = "api_key"
+    __table_args__ = (CheckConstraint("(rate IS NULL) = (burst IS NULL)", "limited_or_not"),)
 
     id: str = Field(primary_key=True)  #: ten characters of the key, its public part
-    project_id: str = Field(default="default", sa_column_kwargs=_PROJECT)
+    project_id: str = Field(default="default", foreign_key="project.id", sa_column_kwargs=_PROJECT)
     name: str
     secret_hash: bytes = Field(sa_type=LargeBinary)  #: SHA-256: 178 random bits need no slow hash
     scopes: list[str] = Field(sa_type=ARRAY(Text))
     created_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
     last_used_at: datetime | None = Field(default=None, sa_type=_TIME)
+    kinds: list[str] | None = Field(default=None, sa_type=ARRAY(Text))  #: patterns; NULL: all
+    expires_at: datetime | None = Field(default=None, sa_type=_TIME)  #: good for nothing after it
+    rate: float | None = None  #: requests a second; NULL: as many as come
+    burst: int | None = None  #: requests at once, after a while of silence
 
 
 class WsTicket(SQLModel, table=True):

@@ -26,6 +26,7 @@ class Terms(NamedTuple):
     failed: timedelta
     logs: timedelta  #: the lines; their events stay
     keys: timedelta
+    audit: timedelta
 
 
 class Pruned(NamedTuple):

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     retain_keys_seconds: float = Field(
         default=DAY, ge=DAY, description="How long an Idempotency-Key is remembered"
     )
+    retain_audit_seconds: float = Field(
+        default=365 * DAY, gt=0, description="How long it is kept who did what"
+    )
     max_file_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Of one upload")
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

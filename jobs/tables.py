@@ -3,6 +3,10 @@
 from sqlmodel import SQLModel
 
 import jobs.models
+import jobs.trail.models
 
 METADATA = SQLModel.metadata
-MODULES = (jobs.models,)  #: a part of the domain that has tables of its own stands here
+MODULES = (
+    jobs.models,
+    jobs.trail.models,
+)  #: a part of the domain that has tables of its own stands here

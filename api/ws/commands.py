@@ -57,10 +57,10 @@ async def _do(session: Session, frame: Command) -> tuple[JobView, int]:
             return accepted.jobs[0], 202
         case "job.cancel":
             asked = _Cancel.model_validate(frame.body)
-            return await moving.cancel(parts, principal, _job_id(asked.job_id), asked.reason)
+            return await moving.cancel(parts, session.actor, _job_id(asked.job_id), asked.reason)
         case "job.retry":
             job_id = _job_id(_Retry.model_validate(frame.body).job_id)
-            return await moving.retry(parts, principal, job_id), 202
+            return await moving.retry(parts, session.actor, job_id), 202
         case "event.publish":
             raise Problem("not-implemented", "Events cannot be published yet.")
 

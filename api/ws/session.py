@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api import websocket as codes
 from api.keyring import Principal
-from api.parts import Parts
+from api.parts import Parts, acting
 from api.problems import Problem
 from api.recorded import Recorded
 from api.sockets import COMMANDS_AT_ONCE, COMMANDS_PER_SECOND
@@ -63,6 +63,7 @@ class Session:
 
     def __init__(self, websocket: WebSocket, parts: Parts, principal: Principal) -> None:
         self.parts, self.principal = parts, principal
+        self.actor = acting(principal, websocket)
         self.turn = asyncio.Lock()  #: held by the stream that reads and sends a page
         self.subscriptions: dict[str, asyncio.Task[None]] = {}
         self.commands = asyncio.Semaphore(COMMANDS_IN_FLIGHT)

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql
 from sqlmodel import col
 
 from jobs.errors import KeyMissing
 from jobs.keys.scopes import Scope
 from jobs.keys.text import KeyText, make_key
-from jobs.models import ApiKey
+from jobs.models import ApiKey, Project
 
 LAST_USED_STEP = timedelta(minutes=1)  # finer would be a write for every request
 
@@ -34,7 +35,7 @@ _SHOWN = [col(getattr(ApiKey, name)) for name in KeyView._fields]
 def create_key(
     connection: Connection, project_id: str, name: str, scopes: Collection[Scope] = (Scope.ADMIN,)
 ) -> tuple[KeyView, str]:
-    """The project has one more key; its text is in no other place than the answer."""
+    """The project, new or not, has one more key; its text is in no other place than the answer."""
     key = make_key()
     row = {
         "id": key.id,
@@ -43,6 +44,8 @@ def create_key(
         "secret_hash": key.hash,
         "scopes": sorted(str(scope) for scope in scopes),
     }
+    project = postgresql.insert(Project).values(id=project_id, name=project_id)
+    connection.execute(project.on_conflict_do_nothing())
     made = connection.execute(sa.insert(ApiKey).values(row).returning(*_SHOWN)).one()
     return KeyView._make(made), key.text
 

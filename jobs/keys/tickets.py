@@ -22,6 +22,7 @@ class TicketView(NamedTuple):
 
     project_id: str
     key_id: str
+    name: str  #: the key's
     scopes: list[str]
 
 
@@ -38,7 +39,7 @@ RETURNING expires_at
 """)
 _TAKE = sa.text("""
 WITH taken AS (DELETE FROM ws_ticket WHERE hash = :hash RETURNING *)
-SELECT api_key.project_id, taken.key_id, taken.scopes
+SELECT api_key.project_id, taken.key_id, api_key.name, taken.scopes
 FROM taken JOIN api_key ON api_key.id = taken.key_id
 WHERE taken.expires_at > clock_timestamp()
 """)

@@ -12,6 +12,7 @@ from jobs.files import FileStore
 from jobs.ids import FIRST
 from jobs.retention import Terms
 from jobs.settings import Settings
+from jobs.trail.reading import prune_trail
 from worker.dispatcher.loop import Rest
 
 EVERY = 600.0  # seconds from the end of one pass to the next
@@ -33,7 +34,13 @@ class Retention:
 
     def turn(self, connection: Connection) -> Rest:
         began = time.monotonic()
-        has_more = self._prune_jobs(connection) | self._prune_keys(connection)
+        has_more = any(
+            [
+                self._prune_jobs(connection),
+                self._prune_keys(connection),
+                self._prune_trail(connection),
+            ]
+        )
         if has_more:
             rest = (time.monotonic() - began) / SHARE
             return Rest(rest, least=rest)
@@ -64,6 +71,10 @@ class Retention:
         self._keys += keys
         return keys == KEYS
 
+    def _prune_trail(self, connection: Connection) -> bool:
+        with connection.begin():
+            return prune_trail(connection, self._terms.audit, KEYS) == KEYS
+
 
 def terms_of(settings: Settings) -> Terms:
     """What the operator has set."""
@@ -72,4 +83,5 @@ def terms_of(settings: Settings) -> Terms:
         failed=timedelta(seconds=settings.retain_failed_seconds),
         logs=timedelta(seconds=settings.retain_logs_seconds),
         keys=timedelta(seconds=settings.retain_keys_seconds),
+        audit=timedelta(seconds=settings.retain_audit_seconds),
     )

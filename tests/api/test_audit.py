@@ -1,0 +1,117 @@
+"""The audit trail: what was done is told with who did it, in the same transaction."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from api import schemas
+from jobs.states import JobState
+from jobs.trail.reading import TrailFilter, page_trail, prune_trail
+from jobs.trail.record import Actor, Deed, record
+from tests.api.serving import Api, problem
+from tests.jobs.making import make_job
+
+
+def entries(api: Api, **query: str) -> list[dict[str, Any]]:
+    response = api.http.get("/v1/audit", params=query)
+    assert response.status_code == 200, response.text
+    schemas.AuditPage.model_validate_json(response.content)
+    items: list[dict[str, Any]] = response.json()["items"]
+    return items
+
+
+def test_what_is_asked_of_a_job_is_told_with_who_asked(api: Api, engine: Engine) -> None:
+    with engine.begin() as connection:
+        job_id = str(make_job(connection, JobState.SCHEDULED))
+    said = {"X-Request-ID": "request-17"}
+    assert api.http.post(f"/v1/jobs/{job_id}/run-now").status_code == 202
+    cancelled = api.http.post(
+        f"/v1/jobs/{job_id}/cancel", json={"reason": "not needed"}, headers=said
+    )
+    assert cancelled.status_code == 202
+    assert api.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200  # nothing has changed
+    assert api.http.post(f"/v1/jobs/{job_id}/retry").status_code == 202
+    assert api.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 202
+    assert api.http.delete(f"/v1/jobs/{job_id}").status_code == 204
+    found = entries(api, target=job_id)
+    actions = ["job.delete", "job.cancel", "job.retry", "job.cancel", "job.run-now"]
+    assert [entry["action"] for entry in found] == actions
+    first = found[3]
+    assert first["request_id"] == "request-17"
+    assert first["details"] == {"reason": "not needed"}
+    assert first["address"] == "127.0.0.1"
+    assert first["actor"] == {"key_id": api.key[7:17], "name": "tests"}
+    assert len({entry["id"] for entry in found}) == 5
+
+
+def test_what_was_refused_is_not_told(api: Api) -> None:
+    nothing = "00000000-0000-7000-8000-000000000000"
+    problem(api.http.post(f"/v1/jobs/{nothing}/retry"), 404, "job-not-found")
+    assert entries(api, target=nothing) == []
+
+
+def test_keys_and_files_leave_their_entries(api: Api) -> None:
+    made = api.http.post("/v1/keys", json={"name": "short", "scopes": ["jobs:read"]}).json()
+    api.http.delete(f"/v1/keys/{made['id']}")
+    assert made["key"] not in api.http.get("/v1/audit", params={"target": made["id"]}).text
+    deleted, created = entries(api, target=made["id"])
+    assert deleted["action"] == "key.delete"
+    assert created["details"] == {"name": "short", "scopes": ["jobs:read"]}
+    file = api.http.post("/v1/files", files={"file": ("a.txt", b"abc")}).json()
+    api.http.delete(f"/v1/files/{file['id']}")
+    assert [e["action"] for e in entries(api, target=file["id"])] == ["file.delete", "file.upload"]
+
+
+def test_the_trail_is_narrowed_and_paged(api: Api) -> None:
+    for _ in range(3):
+        made = api.http.post("/v1/keys", json={"name": "many"}).json()
+    wanted = {"action": "key.create", "actor": api.key[7:17], "limit": "2"}
+    page = api.http.get("/v1/audit", params=wanted).json()
+    assert len(page["items"]) == 2
+    assert page["items"][0]["target"] == made["id"]
+    rest = entries(api, **{**wanted, "limit": "200"}, cursor=page["next_cursor"])
+    assert rest
+    assert not {e["id"] for e in rest} & {e["id"] for e in page["items"]}
+    at = page["items"][0]["at"]
+    assert page["items"][0]["id"] not in {e["id"] for e in entries(api, until=at)}
+    assert entries(api, since=at) == []
+    assert entries(api, actor="nobody") == []
+    problem(api.http.get("/v1/audit", params={"who": "me"}), 422, "validation-failed")
+
+
+def test_an_entry_goes_with_what_it_tells_of(api: Api, engine: Engine) -> None:
+    with engine.begin() as connection:
+        job_id = make_job(connection, JobState.SCHEDULED)
+        connection.execute(text("ALTER TABLE audit ADD CONSTRAINT never CHECK (false) NOT VALID"))
+    try:
+        assert api.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 500
+        assert api.job(str(job_id))["state"] == "scheduled"
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE audit DROP CONSTRAINT never"))
+
+
+def test_the_trail_is_a_projects_own(api: Api) -> None:
+    made = api.http.post("/v1/keys", json={"name": "ours"}).json()
+    with api.client_of(project="another") as theirs:
+        found = theirs.get("/v1/audit", params={"target": made["id"]})
+        assert found.json()["items"] == []
+    with api.client_of(scopes=["keys:manage"]) as theirs:
+        problem(theirs.get("/v1/audit"), 403, "insufficient-scope")
+
+
+@pytest.mark.parametrize("age", [364, 366])
+def test_an_entry_is_kept_for_its_time(connection: Connection, age: int) -> None:
+    record(connection, Actor("old", None, "tests"), Deed("job.cancel", "x"))
+    connection.execute(
+        text(
+            "UPDATE audit SET at = at - :age * interval '1 day',"
+            " id = '00000000-0000-7000-8000-000000000001' WHERE project_id = 'old'"
+        ),
+        {"age": age},
+    )
+    prune_trail(connection, timedelta(days=365), 10)
+    left = page_trail(connection, "old", TrailFilter(), limit=1).entries
+    assert bool(left) == (age == 364)
