@@ -33,11 +33,15 @@ TYPES = {
         ("file-not-found", 404, "There is no such file"),
         ("kind-not-found", 404, "There is no such kind"),
         ("key-not-found", 404, "There is no such API key"),
+        ("webhook-not-found", 404, "There is no such webhook"),
+        ("delivery-not-found", 404, "There is no such delivery"),
         ("method-not-allowed", 405, "This address does not take that method"),
         ("idempotency-in-flight", 409, "A request with this idempotency key is still in flight"),
         ("invalid-transition", 409, "The job's state does not allow this"),
         ("lease-lost", 409, "The attempt does not hold the job any more"),
         ("subscription-exists", 409, "The socket has a subscription with this id already"),
+        ("webhook-off", 409, "The webhook is switched off"),
+        ("delivery-pending", 409, "The delivery has not ended yet"),
         ("job-deleted", 410, "The job of this idempotency key has been deleted"),
         ("payload-too-large", 413, "The request is larger than allowed"),
         ("unsupported-media-type", 415, "The body's media type is not the one that is needed"),
@@ -50,6 +54,7 @@ TYPES = {
         ("database-unavailable", 503, "The database does not answer"),
         ("draining", 503, "The server is about to end"),
         ("broker-unavailable", 503, "The broker does not answer"),
+        ("secret-key-missing", 503, "The server has no key to keep secrets with"),
         ("overloaded", 503, "More requests wait than can be served soon"),
     )
 }

@@ -29,6 +29,37 @@ class KeyMissing(JobsError):
         self.key_id = key_id
 
 
+class WebhookMissing(JobsError):
+    def __init__(self, webhook_id: UUID) -> None:
+        super().__init__(f"no webhook {webhook_id}")
+        self.webhook_id = webhook_id
+
+
+class DeliveryMissing(JobsError):
+    def __init__(self, delivery_id: UUID) -> None:
+        super().__init__(f"no delivery {delivery_id}")
+        self.delivery_id = delivery_id
+
+
+class WebhookOff(JobsError):
+    def __init__(self, webhook_id: UUID) -> None:
+        super().__init__(f"webhook {webhook_id} is switched off")
+        self.webhook_id = webhook_id
+
+
+class DeliveryPending(JobsError):
+    def __init__(self, delivery_id: UUID) -> None:
+        super().__init__(f"delivery {delivery_id} has not ended yet")
+        self.delivery_id = delivery_id
+
+
+class SecretKeyMissing(JobsError):
+    """LADING_SECRET_KEY is not set, so that no secret can be kept."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has no LADING_SECRET_KEY to keep secrets with")
+
+
 class InvalidTransition(JobsError):
     def __init__(self, job_id: UUID, current: JobState, requested: str) -> None:
         super().__init__(f"job {job_id} is {current}; {requested} is not possible from there")

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
 DAY = 24 * 60 * 60  # seconds
+SHORTEST_SECRET = 32  # characters; of hexadecimal digits, 128 bits
 Network = IPv4Network | IPv6Network
 
 
@@ -94,8 +95,29 @@ class Settings(BaseSettings):
     )
     http_allow_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
         default=(),
-        description="Private networks that http.request may reach, comma-separated CIDRs",
+        description="Private networks that http.request and webhooks may reach, comma-separated"
+        " CIDRs",
     )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        description="What webhook secrets are encrypted with at rest: 32 or more random characters"
+        " (`openssl rand -hex 32`). Comma-separated, the first encrypts and all decrypt",
+    )
+    webhook_disable_after_seconds: float = Field(
+        default=5 * DAY,
+        gt=0,
+        description="How long an endpoint may fail without one success, before it is switched off",
+    )
+    retain_deliveries_seconds: float = Field(
+        default=30 * DAY, gt=0, description="How long ended webhook deliveries are kept"
+    )
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if any(len(text) < SHORTEST_SECRET for text in _split(value)):
+            raise ValueError(f"a secret key has {SHORTEST_SECRET} or more characters")
+        return value
 
     @field_validator("kinds", "allowed_origins", "http_allow_networks", mode="before")
     @classmethod
@@ -120,11 +142,21 @@ class Settings(BaseSettings):
         return self.lease * 2 / 3
 
     @property
+    def secret_keys(self) -> list[str]:
+        """The keys for secrets at rest, the one that encrypts first; empty: there is none."""
+        return _split(self.secret_key)
+
+    @property
     def sqlalchemy_url(self) -> str:
         """The database URL with the driver that is used."""
         url = self.database_url.get_secret_value()
         scheme, separator, rest = url.partition("://")
         return f"postgresql+psycopg{separator}{rest}" if scheme in _SCHEMES else url
+
+
+def _split(value: SecretStr | None) -> list[str]:
+    text = "" if value is None else value.get_secret_value()
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 _SCHEMES = frozenset({"postgres", "postgresql"})

@@ -3,4 +3,10 @@
 The api imports them too, for their schemas: what is heavy is imported inside a handler.
 """
 
-MODULES: tuple[str, ...] = ("kinds.email", "kinds.data", "kinds.http", "kinds.demo")
+MODULES: tuple[str, ...] = (
+    "kinds.email",
+    "kinds.data",
+    "kinds.http",
+    "kinds.webhook",
+    "kinds.demo",
+)

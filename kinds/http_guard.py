@@ -1,4 +1,4 @@
-"""Which addresses http.request may reach, decided when it connects.
+"""Which addresses http.request and webhooks may reach, decided when they connect.
 
 The name is resolved here, every address is judged, and the connection is made to the very address
 that was judged: a name that resolves to something else a moment later (DNS rebinding) changes
@@ -61,15 +61,25 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     Raises TargetRefusedError, or what an httpx2 transport raises.
     """
 
-    def __init__(self, allow_networks: Iterable[Network], *, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        allow_networks: Iterable[Network],
+        *,
+        resolve: Resolve = resolve,
+        in_clear: bool = True,
+    ) -> None:
+        """Unless `in_clear`, http:// reaches what lies in `allow_networks` alone."""
         self._allow_networks = tuple(allow_networks)
-        self._resolve = resolve
+        self._resolve, self._in_clear = resolve, in_clear
         self._transport = httpx2.AsyncHTTPTransport(verify=_tls(), trust_env=False)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The answer of the first address that can be connected to."""
         host = request.url.raw_host.decode("ascii")
-        *others, last = await self._addresses(host)
+        addresses = await self._addresses(host)
+        if request.url.scheme == "http" and not self._in_clear:
+            addresses = self._for_plain_text(host, addresses)
+        *others, last = addresses
         for address in others:
             try:
                 return await self._transport.handle_async_request(_to(address, host, request))
@@ -93,6 +103,17 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
                 " LADING_HTTP_ALLOW_NETWORKS does not list its network"
             )
         return allowed
+
+    def _for_plain_text(self, host: str, addresses: Iterable[Address]) -> list[Address]:
+        found = [
+            each for each in addresses if any(each in network for network in self._allow_networks)
+        ]
+        if not found:
+            raise TargetRefusedError(
+                f"{host} is not reached without TLS: use https://, or list its network in"
+                " LADING_HTTP_ALLOW_NETWORKS"
+            )
+        return found
 
 
 def _to(address: Address, host: str, request: httpx2.Request) -> httpx2.Request:

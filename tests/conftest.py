@@ -57,6 +57,7 @@ def settings(
         broker_url=SecretStr(valkey.url),
         files_dir=tmp_path_factory.mktemp("files"),
         kinds=("tests.kinds_for_tests",),
+        secret_key=SecretStr("kept-for-the-tests-" + "x" * 32),
     )
 
 

@@ -1,0 +1,1 @@
+"""Webhooks: who is told of which events, how that is signed, and what became of each delivery."""
