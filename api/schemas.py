@@ -85,6 +85,7 @@ class Job(_Answer):
     finished_at: datetime | None
     parent_id: UUID | None = Field(description="The job that submitted it")
     rerun_of: UUID | None = Field(description="The job that it repeats")
+    schedule_id: UUID | None = Field(description="The schedule whose tick made it")
     links: Links
 
 

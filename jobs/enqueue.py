@@ -134,6 +134,7 @@ _TYPES = {
     "expires_seconds": "double precision",
     "parent_id": "uuid",
     "rerun_of": "uuid",
+    "schedule_id": "uuid",
 }
 _COLUMNS = ", ".join(NewJob._fields)
 _ARRAYS = ", ".join(f"CAST(:{name} AS {_TYPES[name]}[])" for name in NewJob._fields)
@@ -150,11 +151,11 @@ new AS (
 ),
 job AS (
     INSERT INTO job (id, project_id, kind, queue, priority, args, redacted_args, labels,
-                     max_attempts, timeout_seconds, parent_id, rerun_of, state, seq, created_at,
-                     run_at, queued_at, expires_at)
+                     max_attempts, timeout_seconds, parent_id, rerun_of, schedule_id, state, seq,
+                     created_at, run_at, queued_at, expires_at)
     SELECT id, project_id, kind, queue, priority, args::jsonb, redacted_args::jsonb, labels::jsonb,
-           max_attempts, timeout_seconds, parent_id, rerun_of, state::job_state, 1, now,
-           due, CASE state WHEN 'queued' THEN now END,
+           max_attempts, timeout_seconds, parent_id, rerun_of, schedule_id, state::job_state, 1,
+           now, due, CASE state WHEN 'queued' THEN now END,
            coalesce(due, now) + expires_seconds * interval '1 s'
     FROM new
     RETURNING *

@@ -108,6 +108,17 @@ class Job(SQLModel, table=True):
             postgresql_where=text("expires_at IS NOT NULL AND finished_at IS NULL"),
         ),
         Index("job_children", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+        Index(
+            "job_by_schedule",
+            "schedule_id",
+            "id",
+            postgresql_where=text("schedule_id IS NOT NULL"),
+        ),
+        Index(
+            "job_live_of_schedule",
+            "schedule_id",
+            postgresql_where=text("schedule_id IS NOT NULL AND finished_at IS NULL"),
+        ),
         {
             # Heartbeats find room on their own page, and dead rows go before they are many.
             "postgresql_with": {
@@ -151,6 +162,7 @@ class Job(SQLModel, table=True):
     lease_until: datetime | None = Field(default=None, sa_type=_TIME)  #: the holder's claim ends
     parent_id: UUID | None = None  #: the job whose handler submitted it
     rerun_of: UUID | None = None  #: the job that it repeats
+    schedule_id: UUID | None = None  #: the schedule whose tick made it
 
 
 class JobEvent(SQLModel, table=True):

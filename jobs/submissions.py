@@ -63,6 +63,7 @@ class NewJob(NamedTuple):
     expires_seconds: float | None
     parent_id: UUID | None
     rerun_of: UUID | None
+    schedule_id: UUID | None = None
 
 
 def check(

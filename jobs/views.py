@@ -37,6 +37,7 @@ class JobView(NamedTuple):
     finished_at: datetime | None
     parent_id: UUID | None
     rerun_of: UUID | None
+    schedule_id: UUID | None
 
 
 class EventView(NamedTuple):

@@ -64,6 +64,7 @@ class Job(_Answered):
     finished_at: datetime | None = None
     parent_id: UUID | None = None
     rerun_of: UUID | None = None
+    schedule_id: UUID | None = None
     links: dict[str, str | None] = Field(default_factory=dict)
 
     @property

@@ -1,0 +1,1 @@
+"""Schedules: what is to run when, and what became of each of its ticks."""
