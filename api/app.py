@@ -24,12 +24,15 @@ from api.parts import Parts
 from api.readiness import Readiness
 from api.sockets import Sockets
 from api.tail import Tail
+from api.webhooks import deliveries as webhook_deliveries
+from api.webhooks import endpoints as webhook_endpoints
 from api.ws import asyncapi, routes, tickets
 from jobs.files import FileStore
 from jobs.hints import Hints
 from jobs.ids import uuid7
 from jobs.registry import Registry, load_registry
 from jobs.settings import Settings
+from jobs.vault import Vault
 
 #: The busiest first: routes are tried in their order.
 ROUTERS = (
@@ -43,6 +46,8 @@ ROUTERS = (
     kinds.router,
     fleet.router,
     keys.router,
+    webhook_endpoints.router,
+    webhook_deliveries.router,
     trail.router,
     health.router,
     docs.router,
@@ -126,5 +131,6 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
             hub=hub,
             tail=await stack.enter_async_context(Tail(database, hub, draining)),
             sockets=await stack.enter_async_context(sockets),
+            vault=Vault.of(settings),
             removals_id=uuid7(),
         )

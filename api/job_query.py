@@ -17,7 +17,7 @@ MOST_IDS = HIGHEST_LIMIT
 MOST = 2**31 - 1  # PostgreSQL's integer
 
 
-def _split(value: Any) -> Any:
+def split(value: Any) -> Any:
     """`a,b` and `a` beside `b` are the same."""
     if isinstance(value, str):
         value = [value]
@@ -27,7 +27,7 @@ def _split(value: Any) -> Any:
 class JobQuery(BaseModel):
     """Which jobs, and how many of them; what is empty does not narrow the list."""
 
-    state: Annotated[list[JobState], BeforeValidator(_split)] = Field(
+    state: Annotated[list[JobState], BeforeValidator(split)] = Field(
         default=[], description="Of these states; may be separated by commas"
     )
     kind: Text | None = Field(default=None, description="Of this kind")
@@ -39,7 +39,7 @@ class JobQuery(BaseModel):
     )
     created_after: Moment | None = Field(default=None, description="Younger than this")
     created_before: Moment | None = Field(default=None, description="Older than this")
-    ids: Annotated[list[UUID], BeforeValidator(_split)] = Field(
+    ids: Annotated[list[UUID], BeforeValidator(split)] = Field(
         default=[], max_length=MOST_IDS, description="These; may be separated by commas"
     )
     limit: int = Field(

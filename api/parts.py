@@ -20,6 +20,7 @@ from jobs.hints import Hints
 from jobs.registry import Registry
 from jobs.settings import Settings
 from jobs.trail.record import Actor
+from jobs.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Parts:
     hub: Hub
     tail: Tail
     sockets: Sockets
+    vault: Vault  #: for secrets at rest
     removals_id: UUID  #: the row of intake_total in which this process counts deleted jobs
 
 

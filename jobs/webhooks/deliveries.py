@@ -1,7 +1,7 @@
 """Deliveries as readers see them, made again, settled, and forgotten. Nothing here commits."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
@@ -12,12 +12,14 @@ from sqlmodel import col
 
 from jobs.errors import DeliveryMissing, DeliveryPending, WebhookOff
 from jobs.ids import first_id, uuid7
+from jobs.queries import get_job
 from jobs.registry import Registry
 from jobs.views import JobView
 from jobs.webhooks.endpoints import get_endpoint
-from jobs.webhooks.fanning import deliver
+from jobs.webhooks.fanning import BusEvent, deliver, post
 from jobs.webhooks.models import WebhookAttempt, WebhookDelivery
 
+TEST = "webhook.test"  #: the type of what is sent to try an endpoint out
 CLOCK_SLACK = timedelta(days=1)  # no maker's clock is further from the database's
 
 
@@ -104,13 +106,16 @@ def page_deliveries(
 
 
 def list_of_job(connection: Connection, project_id: str, job_id: UUID) -> list[DeliveryView]:
-    """What the job's own webhook was told, newest first."""
+    """What the job's own webhook was told, newest first. JobNotFound: no such job, nor any."""
     of_job = sa.and_(
         col(WebhookDelivery.about_job_id) == job_id,
         col(WebhookDelivery.project_id) == project_id,
     )
     statement = sa.select(*_SHOWN).where(of_job).order_by(col(WebhookDelivery.id).desc())
-    return [DeliveryView._make(row) for row in connection.execute(statement)]
+    found = [DeliveryView._make(row) for row in connection.execute(statement)]
+    if not found:
+        get_job(connection, project_id, job_id)
+    return found
 
 
 def get_story(
@@ -179,6 +184,29 @@ def replay_failed(
     ids = [*found.scalars()]
     made = connection.execute(_AGAIN, {**binds, "ids": ids, "jobs": [uuid7() for _ in ids]})
     return deliver(connection, registry, project_id, [*made], process_id=process_id)
+
+
+def send_test(
+    connection: Connection,
+    registry: Registry,
+    project_id: str,
+    webhook_id: UUID,
+    *,
+    process_id: UUID,
+) -> tuple[DeliveryView, list[JobView]]:
+    """The endpoint gets an event of its own, whatever it asks for. WebhookOff, WebhookMissing."""
+    _require_on(connection, project_id, webhook_id)
+    event = BusEvent(
+        id=str(uuid7()),
+        source=f"/lading/webhooks/{webhook_id}",
+        type=TEST,
+        at=datetime.now(UTC),
+        data={"webhook_id": str(webhook_id), "message": "It works."},
+    )
+    jobs = post(connection, registry, project_id, event, webhook_id, process_id=process_id)
+    sent = sa.and_(_of(project_id, webhook_id), col(WebhookDelivery.event_id) == event.id)
+    row = connection.execute(sa.select(*_SHOWN).where(sent)).one()
+    return DeliveryView._make(row), jobs
 
 
 def settle(connection: Connection, after: UUID, limit: int) -> UUID | None:

@@ -69,22 +69,47 @@ def fan_out(
     receivers = _receivers(connection, project_id, told) if told else []
     if not receivers:
         return []
-    bodies = [body_of(event) for event in told]
-    jobs = {uuid7(): receiver for receiver in receivers}
+    return _post(connection, registry, project_id, told, receivers, process_id=process_id)
+
+
+def post(
+    connection: Connection,
+    registry: Registry,
+    project_id: str,
+    event: BusEvent,
+    endpoint_id: UUID,
+    *,
+    process_id: UUID,
+) -> list[JobView]:
+    """As fan_out, to that one endpoint, whatever types it asks for."""
+    receiver = _Receiver(0, endpoint_id, None, None, None)
+    return _post(connection, registry, project_id, [event], [receiver], process_id=process_id)
+
+
+def _post(
+    connection: Connection,
+    registry: Registry,
+    project_id: str,
+    events: Sequence[BusEvent],
+    receivers: Sequence[_Receiver],
+    *,
+    process_id: UUID,
+) -> list[JobView]:
+    bodies = [body_of(event) for event in events]
     rows = [
         {
             "id": uuid7(),
-            "job_id": job_id,
+            "job_id": uuid7(),
             "endpoint_id": receiver.endpoint_id,
             "about_job_id": receiver.job_id,
             "url": receiver.url,
             "sealed": receiver.sealed,
-            "event_source": told[receiver.number].source,
-            "event_id": told[receiver.number].id,
-            "event_type": told[receiver.number].type,
+            "event_source": events[receiver.number].source,
+            "event_id": events[receiver.number].id,
+            "event_type": events[receiver.number].type,
             "body": bodies[receiver.number],
         }
-        for job_id, receiver in jobs.items()
+        for receiver in receivers
     ]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     made = connection.execute(_INSERT, {"project": project_id, **columns})

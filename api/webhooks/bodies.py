@@ -1,0 +1,89 @@
+"""What clients send about webhooks."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
+
+from api.bodies import Moment, Seconds, Text
+from jobs.settings import Settings
+from jobs.webhooks.endpoints import PATTERN
+
+MOST_PATTERNS = 100
+LONGEST_OVERLAP = 7 * 24 * 3600  # seconds; a secret that goes on for longer is not rotated
+_LONGEST_URL = 2000  # characters
+
+
+def _plain(url: HttpUrl) -> HttpUrl:
+    if url.username or url.password:
+        raise ValueError("credentials do not belong into the address; deliveries are signed")
+    if url.fragment is not None:
+        raise ValueError("a fragment is not sent")
+    return url
+
+
+Url = Annotated[HttpUrl, AfterValidator(_plain), Field(max_length=_LONGEST_URL)]
+Pattern = Annotated[str, Field(pattern=f"^(?:{PATTERN.pattern})$")]
+Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=MOST_PATTERNS)]
+Description = Annotated[Text, Field(max_length=1000)]
+_URL = "Where events are POSTed: https, or http in a network of LADING_HTTP_ALLOW_NETWORKS"
+_TYPES = "Patterns of the event types to be told of: `user.created`, `job.*`, `*`"
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewWebhook(_Body):
+    """An endpoint to be told of events."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"url": "https://example.org/hooks", "event_types": ["job.failed"]}]
+        }
+    )
+
+    url: Url = Field(description=_URL)
+    event_types: Patterns = Field(description=_TYPES)
+    description: Description = Field(default="", description="What people know it by")
+    enabled: bool = Field(default=True, description="Whether it is told of anything")
+
+
+class WebhookChange(_Body):
+    """What shall be otherwise; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"enabled": True}]})
+
+    url: Url = Field(default=None, description=_URL)  # type: ignore[assignment] # unset
+    event_types: Patterns = Field(default=[], description=_TYPES)
+    description: Description = Field(default="", description="What people know it by")
+    enabled: bool = Field(
+        default=True, description="Switched on, it begins afresh; what it missed is not delivered"
+    )
+
+    def changes(self) -> dict[str, Any]:
+        """What was said, as the domain takes it."""
+        said = {name: getattr(self, name) for name in self.model_fields_set}
+        return said | ({"url": str(self.url)} if "url" in said else {})
+
+
+class Rotation(_Body):
+    """How long what was before goes on."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"overlap": 3600}]})
+
+    overlap: Annotated[Seconds, Field(ge=0, le=LONGEST_OVERLAP)] = Field(
+        default=24 * 3600, description="Seconds for which the secrets before it sign, too"
+    )
+
+
+class ReplaySince(_Body):
+    """Which deliveries are made again."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"since": "2026-01-01T00:00:00Z"}]})
+
+    since: Moment = Field(description="Those that failed, of events since this time")
+
+
+def may_be_clear(url: HttpUrl, settings: Settings) -> bool:
+    """Whether the address has TLS, or there is any network where it needs none."""
+    return url.scheme == "https" or bool(settings.http_allow_networks)
