@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
 import kinds
-from jobs.errors import DeliveryMissing, DeliveryPending, WebhookMissing, WebhookOff
+from jobs.errors import DeliveryMissing, DeliveryPending, JobNotFound, WebhookMissing, WebhookOff
 from jobs.ids import FIRST, uuid7
 from jobs.models import Job
 from jobs.registry import load_registry
@@ -121,7 +121,8 @@ def test_the_end_of_a_job_goes_to_its_own_webhook(connection: Connection) -> Non
     parcel = attempt(connection, delivery)
     assert (parcel.url, len(parcel.secrets)) == ("https://example.org/own", 1)
     assert record(connection, parcel, Outcome(status=410, error="gone")) is None
-    assert deliveries.list_of_job(connection, "other", job_id) == []
+    with pytest.raises(JobNotFound):
+        deliveries.list_of_job(connection, "other", job_id)
 
 
 def test_the_body_is_a_standard_webhook_and_a_cloud_event(connection: Connection) -> None:
