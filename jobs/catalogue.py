@@ -44,7 +44,7 @@ def secret_args(kind: Kind) -> set[str]:
         name
         for field_name, field in kind.args_model.model_fields.items()
         if _is_secret(field)
-        for name in (_names(field_name, field) if field_name != "root" else [ALL])
+        for name in (arg_names(field_name, field) if field_name != "root" else [ALL])
     }
 
 
@@ -54,7 +54,8 @@ def _is_secret(field: FieldInfo) -> bool:
     return '"writeOnly": true' in json.dumps(TypeAdapter(annotation).json_schema())
 
 
-def _names(name: str, field: FieldInfo) -> Iterator[str]:
+def arg_names(name: str, field: FieldInfo) -> Iterator[str]:
+    """All names by which a field of a kind's args may be given."""
     yield name
     if field.alias is not None:
         yield field.alias

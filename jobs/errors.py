@@ -60,6 +60,34 @@ class SecretKeyMissing(JobsError):
         super().__init__("the server has no LADING_SECRET_KEY to keep secrets with")
 
 
+class EventMissing(JobsError):
+    def __init__(self, event_id: UUID) -> None:
+        super().__init__(f"no event {event_id}")
+        self.event_id = event_id
+
+
+class TriggerMissing(JobsError):
+    def __init__(self, trigger_id: UUID) -> None:
+        super().__init__(f"no trigger {trigger_id}")
+        self.trigger_id = trigger_id
+
+
+class TriggerInCode(JobsError):
+    """The trigger stands in code, beside its handler: it is switched on and off, no more."""
+
+    def __init__(self, trigger_id: UUID) -> None:
+        super().__init__(f"trigger {trigger_id} stands in code: only `enabled` can be changed")
+        self.trigger_id = trigger_id
+
+
+class CountDiffers(JobsError):
+    """What was previewed is not what there is now: nothing was done."""
+
+    def __init__(self, confirmed: int, count: int) -> None:
+        super().__init__(f"{confirmed} were confirmed, and there are {count} now")
+        self.confirmed, self.count = confirmed, count
+
+
 class InvalidTransition(JobsError):
     def __init__(self, job_id: UUID, current: JobState, requested: str) -> None:
         super().__init__(f"job {job_id} is {current}; {requested} is not possible from there")

@@ -2,6 +2,7 @@
 
 from sqlmodel import SQLModel
 
+import jobs.bus.models
 import jobs.models
 import jobs.schedules.models
 import jobs.trail.models
@@ -10,6 +11,7 @@ import jobs.webhooks.models
 METADATA = SQLModel.metadata
 MODULES = (
     jobs.models,
+    jobs.bus.models,
     jobs.schedules.models,
     jobs.trail.models,
     jobs.webhooks.models,

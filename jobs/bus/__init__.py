@@ -1,0 +1,1 @@
+"""Events from outside and from here, and what they set off: the bus."""
