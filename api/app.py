@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 import kinds as built_in
 from api import docs, errors, files, fleet, health, jobs, keys, kinds, lists, moves, streams, trail
 from api.authentication import Authentication
+from api.bus import events, triggers
 from api.database import Database
 from api.draining import Draining
 from api.edge import Edge
@@ -49,6 +50,8 @@ ROUTERS = (
     webhook_endpoints.router,
     webhook_deliveries.router,
     trail.router,
+    events.router,
+    triggers.router,
     health.router,
     docs.router,
     asyncapi.router,

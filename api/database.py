@@ -50,6 +50,20 @@ class Database:
 
         return await to_thread.run_sync(self._call, call, limiter=self._threads)
 
+    async def transact(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `run`, but all that `function` does is one transaction, which is then committed."""
+
+        def call(connection: Connection) -> T:
+            return function(connection, *args, **kwargs)
+
+        return await to_thread.run_sync(self._call_whole, call, limiter=self._threads)
+
     async def change(
         self,
         actor: Actor,

@@ -62,6 +62,10 @@ def _key_reused(error: errors.KeyReused) -> Problem:
     return Problem("idempotency-key-reused", str(error), first_seen_at=error.first_seen_at)
 
 
+def _count_differs(error: errors.CountDiffers) -> Problem:
+    return Problem("count-differs", str(error), count=error.count)
+
+
 #: Every error of the domain, and the problem that it is.
 TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
     errors.JobNotFound: _plain("job-not-found"),
@@ -72,6 +76,10 @@ TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
     errors.WebhookOff: _plain("webhook-off"),
     errors.DeliveryPending: _plain("delivery-pending"),
     errors.SecretKeyMissing: _plain("secret-key-missing"),
+    errors.EventMissing: _plain("event-not-found"),
+    errors.TriggerMissing: _plain("trigger-not-found"),
+    errors.TriggerInCode: _plain("trigger-in-code"),
+    errors.CountDiffers: _count_differs,
     errors.InvalidTransition: _invalid_transition,
     errors.LeaseLost: _plain("lease-lost"),
     errors.InvalidSubmission: _invalid_submission,

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 
 from api.database import Database
 from jobs.accounts import Standing, read_standing
+from jobs.bus.publishing import Published
 from jobs.errors import DatabaseUnavailable
 from jobs.queues import Unfinished, count_unfinished
 from jobs.states import FINAL, JobState
@@ -70,16 +71,38 @@ class Metrics:
             "Whether the database answered when it was last asked",
             registry=self.registry,
         )
+        self._count_events()
         ProcessCollector(registry=self.registry)
         for transport in TRANSPORTS:
             self._streams.labels(transport)
         self._read_at = -FRESH
         self._reading = asyncio.Lock()
 
+    def _count_events(self) -> None:
+        self._published = Counter(
+            "lading_events_published",
+            "Events accepted by this process: new ones, and those that it had already",
+            ["is_new"],
+            registry=self.registry,
+        )
+        self._misfits = Counter(
+            "lading_trigger_failures",
+            "Triggers that made no job of an event, for its args did not fit",
+            registry=self.registry,
+        )
+
     def count_submitted(self, jobs: Iterable[JobView]) -> None:
         """These jobs were accepted."""
         for job in jobs:
             self._submitted.labels(job.kind, job.queue).inc()
+
+    def count_published(self, published: Iterable[Published]) -> None:
+        """These events were accepted, now or before."""
+        for each in published:
+            self._published.labels(str(each.is_new).lower()).inc()
+            if each.is_new:
+                self.count_submitted(each.jobs)
+                self._misfits.inc(sum(firing.job_id is None for firing in each.event.firings))
 
     def streaming(self, transport: str) -> AbstractContextManager[object]:
         """Inside, one more reader follows a job, by `ws` or `sse`."""

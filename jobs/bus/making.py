@@ -1,21 +1,21 @@
 """What a trigger makes of an event: a submission like any other; and whether it can at all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from jobs import documents
 from jobs.bus.mapping import MappingFailed, constant, is_constant, make_args, mapping_flaws
-from jobs.bus.matching import filter_flaws
+from jobs.bus.matching import filter_flaws, matches, view
 from jobs.bus.triggers import TriggerSpec
 from jobs.catalogue import arg_names
 from jobs.errors import Flaw, InvalidSubmission
 from jobs.registry import Registry
 from jobs.submissions import NewJob, Submission, check, flaws
-from lading.patterns import WRONG, is_pattern
+from lading.patterns import WRONG, fits, is_pattern
 
 #: Of a submission, as POST /v1/jobs takes them; durations in seconds.
 DURATIONS = ("delay", "timeout", "expires_in")
@@ -30,6 +30,31 @@ def make_job(registry: Registry, trigger: TriggerSpec, seen: Mapping[str, Any]) 
     except MappingFailed as error:
         raise InvalidSubmission(error.flaw) from None
     return check(registry, _submission(trigger, args))
+
+
+class Rehearsal(NamedTuple):
+    """What a trigger would make of an event."""
+
+    fits_type: bool
+    passes_filter: bool
+    args: dict[str, Any] | None  #: None: the mapping makes none
+    flaws: Sequence[Flaw]  #: why there would be no job
+
+
+def rehearse(registry: Registry, trigger: TriggerSpec, event: Mapping[str, Any]) -> Rehearsal:
+    """Nothing is done; the args are made even if the event would not meet the trigger."""
+    seen = view(event)
+    found: Sequence[Flaw] = ()
+    args = None
+    try:
+        args = make_args(trigger.args, seen)
+        check(registry, _submission(trigger, args))
+    except MappingFailed as error:
+        found = [error.flaw]
+    except InvalidSubmission as error:
+        found = error.flaws
+    fits_type = fits(trigger.pattern, event["type"])
+    return Rehearsal(fits_type, matches(trigger.filter, seen), args, found)
 
 
 def check_trigger(registry: Registry, trigger: TriggerSpec) -> None:

@@ -1,0 +1,1 @@
+"""Events and triggers over HTTP."""

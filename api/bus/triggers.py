@@ -1,0 +1,176 @@
+"""Triggers: made, read, changed, switched, tried, deleted."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from sqlalchemy import Connection
+
+from api.bus import answers
+from api.bus.answers import trial_document, trigger_document
+from api.bus.binding import read_plain
+from api.bus.bodies import NewTrigger, SampleEvent, TriggerChange
+from api.cursors import page_link, read_cursor, write_cursor
+from api.documents import json_response
+from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
+from api.parts import actor_of, parts_of, principal_of
+from api.promises import answer, problems
+from api.strict import StrictRoute
+from jobs.bus.making import check_trigger, rehearse
+from jobs.bus.triggers import (
+    TriggerView,
+    change_trigger,
+    create_trigger,
+    delete_trigger,
+    get_trigger,
+    page_triggers,
+)
+from jobs.errors import Flaw, InvalidSubmission
+from jobs.registry import Registry
+from jobs.trail.record import Deed
+
+router = APIRouter(route_class=StrictRoute, tags=["triggers"])
+
+TriggerId = Annotated[UUID, Path(description="The trigger's id")]
+_WRITING = problems(
+    "bad-request", "payload-too-large", "unsupported-media-type", "validation-failed"
+)
+
+
+@router.post(
+    "/v1/triggers",
+    status_code=201,
+    responses={201: answer("The trigger", "Location", model=answers.Trigger), **_WRITING},
+)
+async def make_trigger(request: Request, body: NewTrigger) -> Response:
+    """Make a trigger: events that come from now on meet it."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    spec = body.spec()
+    check_trigger(parts.registry, spec)
+    made = await parts.database.change(
+        actor_of(request),
+        lambda made: Deed("trigger.create", made.id, _told(made)),
+        create_trigger,
+        project_id,
+        spec,
+    )
+    document = trigger_document(made)
+    return json_response(document, 201, {"Location": document["links"]["self"]})
+
+
+@router.get(
+    "/v1/triggers",
+    responses={
+        200: answer("A page", "Link", model=answers.TriggerPage),
+        **problems("cursor-mismatch", "validation-failed"),
+    },
+)
+async def list_triggers(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, description="Triggers on a page")] = USUAL_LIMIT,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
+) -> Response:
+    """List triggers, newest first."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    triggers, last_id = await parts.database.run(
+        page_triggers,
+        project_id,
+        limit=min(limit, HIGHEST_LIMIT),
+        before=read_cursor(cursor, "triggers") if cursor else None,
+    )
+    next_cursor = write_cursor(last_id, "triggers") if last_id else None
+    document = {"items": [*map(trigger_document, triggers)], "next_cursor": next_cursor}
+    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+
+
+@router.get(
+    "/v1/triggers/{trigger_id}",
+    responses={200: answer("The trigger", model=answers.Trigger), **problems("trigger-not-found")},
+)
+async def read_trigger(request: Request, trigger_id: TriggerId) -> Response:
+    """Read a trigger."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    found = await parts.database.run(get_trigger, project_id, trigger_id)
+    return json_response(trigger_document(found))
+
+
+@router.patch(
+    "/v1/triggers/{trigger_id}",
+    responses={
+        200: answer("The trigger as it is now", model=answers.Trigger),
+        **_WRITING,
+        **problems("trigger-not-found", "trigger-in-code"),
+    },
+)
+async def change(request: Request, trigger_id: TriggerId, body: TriggerChange) -> Response:
+    """Change a trigger, or switch it on or off."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    changed = await parts.database.change(
+        actor_of(request),
+        lambda changed: Deed("trigger.change", changed.id, _told(changed)),
+        _change,
+        parts.registry,
+        project_id,
+        trigger_id,
+        body,
+    )
+    return json_response(trigger_document(changed))
+
+
+@router.delete(
+    "/v1/triggers/{trigger_id}",
+    status_code=204,
+    response_class=Response,
+    responses=problems("trigger-not-found", "trigger-in-code"),
+)
+async def remove_trigger(request: Request, trigger_id: TriggerId) -> Response:
+    """Delete a trigger; its jobs stay."""
+    actor = actor_of(request)
+    await parts_of(request).database.change(
+        actor,
+        Deed("trigger.delete", trigger_id),
+        delete_trigger,
+        actor.project_id,
+        trigger_id,
+    )
+    return Response(status_code=204)
+
+
+@router.post(
+    "/v1/triggers/{trigger_id}/test",
+    responses={
+        200: answer("What would come of it", model=answers.Trial),
+        **_WRITING,
+        **problems("trigger-not-found"),
+    },
+)
+async def test_trigger(request: Request, trigger_id: TriggerId, body: SampleEvent) -> Response:
+    """Try a trigger with an event; nothing is published, and no job is made."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    trigger = await parts.database.run(get_trigger, project_id, trigger_id)
+    try:
+        event = read_plain(body.event, project_id)
+    except InvalidSubmission as error:
+        raise InvalidSubmission(
+            *(Flaw(f"#/event{each.pointer[1:]}", each.detail) for each in error.flaws)
+        ) from None
+    return json_response(trial_document(rehearse(parts.registry, trigger.spec, event.document)))
+
+
+def _told(trigger: TriggerView) -> dict[str, Any]:
+    """What the audit trail says of it."""
+    return {"type": trigger.pattern, "kind": trigger.kind, "enabled": trigger.enabled}
+
+
+def _change(
+    connection: Connection,
+    registry: Registry,
+    project_id: str,
+    trigger_id: UUID,
+    body: TriggerChange,
+) -> TriggerView:
+    trigger = get_trigger(connection, project_id, trigger_id, lock=True)
+    spec = body.changed(trigger.spec)
+    if body.model_fields_set - {"enabled"}:
+        check_trigger(registry, spec)
+    return change_trigger(connection, trigger, spec)
