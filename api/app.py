@@ -10,7 +10,21 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 import kinds as built_in
-from api import docs, errors, files, fleet, health, jobs, keys, kinds, lists, moves, streams, trail
+from api import (
+    docs,
+    errors,
+    files,
+    fleet,
+    health,
+    jobs,
+    keys,
+    kinds,
+    lists,
+    moves,
+    projects,
+    streams,
+    trail,
+)
 from api.authentication import Authentication
 from api.bus import events, triggers
 from api.database import Database
@@ -22,6 +36,7 @@ from api.keyring import Keyring
 from api.metrics import Metrics
 from api.openapi import Application
 from api.parts import Parts
+from api.rates import Rates
 from api.readiness import Readiness
 from api.sockets import Sockets
 from api.tail import Tail
@@ -49,6 +64,7 @@ ROUTERS = (
     keys.router,
     webhook_endpoints.router,
     webhook_deliveries.router,
+    projects.router,
     trail.router,
     events.router,
     triggers.router,
@@ -63,7 +79,7 @@ _CORS: dict[str, Any] = {
     "allow_headers": ["*"],
     "expose_headers": [
         *("ETag", "Idempotency-Replayed", "Link", "Location", "Preference-Applied"),
-        *("Retry-After", "X-Request-Id"),
+        *("RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"),
     ],
     "max_age": 3600,  # seconds that a browser need not ask again
 }
@@ -119,7 +135,8 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
         readiness = Readiness(settings, database)
         stack.push_async_callback(readiness.close)
         hub = await stack.enter_async_context(Hub(database, broker_url, draining))
-        sockets = Sockets(database, draining, settings.sockets_per_key)
+        rates = Rates()
+        sockets = Sockets(database, draining, rates, settings.sockets_per_key)
         yield Parts(
             settings=settings,
             registry=registry,
@@ -127,6 +144,7 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
             hints=hints,
             intake=intake,
             keyring=Keyring(database),
+            rates=rates,
             files=FileStore(settings.files_dir),
             metrics=Metrics(database, (kind.queue for kind in registry.values())),
             readiness=readiness,

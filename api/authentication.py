@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from starlette import types
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 
 from api import errors
@@ -25,9 +25,14 @@ class Authentication:
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         if scope["type"] == "http" and not is_keyless(scope["path"]):
-            keyring = parts_of(HTTPConnection(scope)).keyring
+            parts = parts_of(HTTPConnection(scope))
             try:
-                principal = await keyring.authenticate(Headers(scope=scope).get("authorization"))
+                authorization = Headers(scope=scope).get("authorization")
+                principal = await parts.keyring.authenticate(authorization)
+                if (taken := parts.rates.take(principal)) is not None:
+                    send = _with_headers(send, taken.headers)
+                    if not taken.is_granted:
+                        raise taken.refusal()
                 principal.require(needed_scope(scope["path"], scope["method"]))
             except Problem as problem:
                 await problem.response()(scope, receive, send)
@@ -37,6 +42,15 @@ class Authentication:
                 return
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
+
+
+def _with_headers(send: types.Send, headers: Mapping[str, str]) -> types.Send:
+    async def send_with_headers(message: types.Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(headers)
+        await send(message)
+
+    return send_with_headers
 
 
 def is_keyless(path: str) -> bool:

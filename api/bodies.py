@@ -1,5 +1,6 @@
 """What clients send, with the bounds that keep everything within what PostgreSQL stores."""
 
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
@@ -14,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from jobs.keys.scopes import Scope
+from jobs.keys.limits import MOST_PATTERNS, PATTERN, KeyLimits
+from jobs.keys.scopes import ROLES, Scope
 from jobs.submissions import (
     DEFAULT_PRIORITY,
     EARLIEST,
@@ -64,6 +66,7 @@ Seconds = Annotated[
 Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339), AfterValidator(_is_storable)]
 Text = Annotated[str, Field(pattern=_STORABLE)]
 QueueName = Annotated[str, Field(pattern=f"^(?:{QUEUE.pattern})$", max_length=NAME_LENGTH)]
+KindPattern = Annotated[str, Field(pattern=f"^(?:{PATTERN.pattern})$", max_length=NAME_LENGTH)]
 Label = Annotated[str, Field(pattern=_STORABLE, max_length=MAX_LABEL_LENGTH)]
 LabelKey = Annotated[str, Field(pattern=_STORABLE, min_length=1, max_length=MAX_LABEL_LENGTH)]
 
@@ -168,16 +171,70 @@ class Rerun(_Body):
     args: dict[str, Any] | None = Field(default=None, description="Instead of the first job's")
 
 
-class NewKey(_Body):
-    """A request for an API key."""
+class KeyRate(_Body):
+    """How often a key may ask; each API process counts for itself."""
 
-    model_config = _example({"name": "deploy"})
+    per_second: Annotated[float, BeforeValidator(_is_number), Field(gt=0, le=100_000)] = Field(
+        description="Requests a second", examples=[10]
+    )
+    burst: Annotated[Integer, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None,
+        description="Requests at once, after a while of silence; those of a second, if not given",
+    )
+
+
+class NewKey(_Body):
+    """A request for an API key. What is not given is as wide as the key's that asks."""
+
+    model_config = _example({"name": "deploy", "role": "submitter", "kinds": ["email.*"]})
 
     name: Annotated[Text, Field(min_length=1, max_length=100)] = Field(
         description="What people know it by", examples=["deploy"]
     )
-    scopes: Annotated[list[Scope], Field(min_length=1)] = Field(
-        default_factory=lambda: [Scope.ADMIN], description="What it opens; everything, if not given"
+    scopes: Annotated[list[Scope], Field(min_length=1)] | None = Field(
+        default=None, description="What it opens; everything, if neither they nor a role are given"
+    )
+    role: Literal["reader", "submitter", "operator", "admin"] | None = Field(
+        default=None, description="A usual set of scopes, instead of them"
+    )
+    kinds: Annotated[list[KindPattern], Field(min_length=1, max_length=MOST_PATTERNS)] | None = (
+        Field(default=None, description="Patterns of the kinds that it may run", examples=[["*"]])
+    )
+    expires_at: Annotated[Moment, AfterValidator(_is_near)] | None = Field(
+        default=None, description="From then on it opens nothing"
+    )
+    rate: KeyRate | None = Field(default=None, description="How often it may ask")
+
+    @model_validator(mode="after")
+    def _says_once_what_it_opens(self) -> Self:
+        if self.scopes is not None and self.role is not None:
+            raise ValueError("scopes and role exclude each other")
+        return self
+
+    def opens(self) -> frozenset[Scope]:
+        """The scopes, whichever way they were named."""
+        if self.role is not None:
+            return ROLES[self.role]
+        return frozenset(self.scopes or [Scope.ADMIN])
+
+    def limits(self) -> KeyLimits:
+        """What was asked for; None where nothing was."""
+        if self.rate is None:
+            return KeyLimits(self.kinds, self.expires_at)
+        burst = self.rate.burst or max(1, math.ceil(self.rate.per_second))
+        return KeyLimits(self.kinds, self.expires_at, self.rate.per_second, burst)
+
+
+class NewProject(_Body):
+    """A request for a project."""
+
+    model_config = _example({"id": "shop", "name": "The web shop"})
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = Field(
+        description="As in addresses", examples=["shop"]
+    )
+    name: Annotated[Text, Field(min_length=1, max_length=100)] | None = Field(
+        default=None, description="What people call it; its id, if not given"
     )
 
 

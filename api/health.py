@@ -5,9 +5,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from api import schemas
 from api.documents import json_response
-from api.parts import parts_of
+from api.parts import parts_of, principal_of
+from api.problems import Problem
 from api.promises import answer
 from api.strict import StrictRoute
+from jobs.keys.projects import OPERATOR
 
 router = APIRouter(route_class=StrictRoute, tags=["operation"])
 
@@ -52,6 +54,11 @@ async def readyz(request: Request) -> Response:
     },
 )
 async def metrics(request: Request) -> Response:
-    """What this process counts, and what the database holds."""
+    """What this process counts, and what the database holds of all projects.
+
+    That is for keys of the project `default`.
+    """
+    if principal_of(request).project_id != OPERATOR:
+        raise Problem("insufficient-scope", f"This needs a key of the project {OPERATOR!r}.")
     exposition = await parts_of(request).metrics.exposition()
     return Response(exposition, media_type=CONTENT_TYPE_LATEST)

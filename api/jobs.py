@@ -21,6 +21,8 @@ router = APIRouter(route_class=StrictRoute, tags=["jobs"])
 
 JobId = Annotated[UUID, Path(description="The job's id")]
 SUBMITTING = problems(
+    "insufficient-scope",
+    "kind-not-allowed",
     "bad-request",
     "idempotency-key-invalid",
     "idempotency-in-flight",

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from api.database import Database
 from api.problems import Problem
 from jobs.errors import DatabaseUnavailable
+from jobs.keys.limits import KeyLimits, allows
 from jobs.keys.scopes import Scope, opened_by
-from jobs.keys.store import delete_key, find_key, touch_key
+from jobs.keys.store import UNLIMITED, delete_key, find_key, touch_key
 from jobs.keys.text import KeyText, parse_key
 from jobs.trail.record import Actor, Deed
 
@@ -28,11 +30,19 @@ class Principal:
     key_id: str
     name: str  #: the key's
     scopes: frozenset[str]
+    limits: KeyLimits = UNLIMITED
 
     def require(self, scope: Scope) -> None:
         """The key has that scope, or Problem 403."""
         if scope not in self.scopes:
             raise Problem("insufficient-scope", f"This needs a key with the scope {scope}.")
+
+    def require_kind(self, kind: str) -> None:
+        """The key may run jobs of the kind, or Problem 403."""
+        if not allows(self.limits.kinds, kind):
+            allowed = ", ".join(self.limits.kinds or ())
+            detail = f"This key may not run {kind!r:.200}, only {allowed}."
+            raise Problem("kind-not-allowed", detail, kind=kind)
 
 
 class Keyring:
@@ -80,13 +90,14 @@ class Keyring:
             found = await self._database.run(find_key, key)
         except DatabaseUnavailable:
             known, asked_at = self._good.get(key.hash, (None, 0.0))
-            if known is None or self._clock() - asked_at > TRUSTED:
+            if known is None or self._clock() - asked_at > TRUSTED or _has_expired(known):
                 raise
             return known
         if found is None:
             self._good.pop(key.hash, None)
             return None
-        principal = Principal(found.project_id, found.id, found.name, opened_by(found.scopes))
+        scopes = opened_by(found.scopes)
+        principal = Principal(found.project_id, found.id, found.name, scopes, found.limits)
         if len(self._good) >= MOST_REMEMBERED:
             self._good.clear()
         self._good[key.hash] = (principal, self._clock())
@@ -101,6 +112,12 @@ class Keyring:
             await self._database.run(touch_key, key_id)
         except DatabaseUnavailable:
             return  # the next look-up writes it
+
+
+def _has_expired(principal: Principal) -> bool:
+    """By this machine's clock: the database's, which counts else, cannot be asked."""
+    expires_at = principal.limits.expires_at
+    return expires_at is not None and expires_at <= datetime.now(UTC)
 
 
 def _invalid() -> Problem:

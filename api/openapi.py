@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from api import schemas
-from api.authentication import is_keyless
+from api.authentication import is_keyless, needed_scope
 from api.problems import TYPES
 from api.promises import problem_response
 
@@ -17,6 +17,17 @@ _REQUEST_ID = {
 }
 _CHALLENGE = {"description": "RFC 6750", "schema": {"type": "string"}}
 _RETRY_AFTER = {"description": "Seconds", "schema": {"type": "integer"}}
+_RATES = {
+    "RateLimit-Policy": {
+        "description": "Of a key with a rate: `q` requests in `w` seconds"
+        " (draft-ietf-httpapi-ratelimit-headers)",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "Of a key with a rate: `r` requests are left, all again in `t` seconds",
+        "schema": {"type": "string"},
+    },
+}
 _REPLACED = ("HTTPValidationError", "ValidationError")
 
 
@@ -28,13 +39,13 @@ class Application(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             for path, operations in document["paths"].items():
-                for operation in operations.values():
-                    _complete(operation, path)
+                for method, operation in operations.items():
+                    _complete(operation, path, method)
             _add_components(document["components"])
         return super().openapi()
 
 
-def _complete(operation: dict[str, Any], path: str) -> None:
+def _complete(operation: dict[str, Any], path: str, method: str) -> None:
     responses = operation["responses"]
     _set(responses, "validation-failed")
     _set(responses, "internal-error")
@@ -43,12 +54,20 @@ def _complete(operation: dict[str, Any], path: str) -> None:
     if "503" in responses:
         responses["503"].setdefault("headers", {})["Retry-After"] = _RETRY_AFTER
     if not is_keyless(path):
+        scope = needed_scope(path, method.upper())
+        said = operation.get("description", "")
+        operation["description"] = f"{said}\n\nNeeds the scope `{scope}`.".lstrip()
         operation["security"] = [{_SECURITY: []}]
+        _set(responses, "rate-limited")
+        responses["429"].setdefault("headers", {})["Retry-After"] = _RETRY_AFTER
         _set(responses, "unauthenticated")
         _set(responses, "insufficient-scope")
         responses["401"]["headers"] = {"WWW-Authenticate": _CHALLENGE}
     for response in responses.values():
-        response.setdefault("headers", {})["X-Request-ID"] = _REQUEST_ID
+        headers = response.setdefault("headers", {})
+        headers["X-Request-ID"] = _REQUEST_ID
+        if not is_keyless(path):
+            headers.update(_RATES)
     operation["responses"] = dict(sorted(responses.items()))
 
 

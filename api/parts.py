@@ -12,6 +12,7 @@ from api.hub import Hub
 from api.intake import IntakeWriter
 from api.keyring import Keyring, Principal
 from api.metrics import Metrics
+from api.rates import Rates
 from api.readiness import Readiness
 from api.sockets import Sockets
 from api.tail import Tail
@@ -33,6 +34,7 @@ class Parts:
     hints: Hints
     intake: IntakeWriter
     keyring: Keyring
+    rates: Rates
     files: FileStore
     metrics: Metrics
     readiness: Readiness

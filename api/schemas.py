@@ -228,6 +228,13 @@ class File(_Answer):
     links: dict[Literal["self", "content"], str]
 
 
+class KeyRate(_Answer):
+    """How often a key may ask, at each API process."""
+
+    per_second: float
+    burst: int = Field(ge=1, description="Requests at once, after a while of silence")
+
+
 class ApiKey(_Answer):
     """An API key, without its secret."""
 
@@ -237,6 +244,9 @@ class ApiKey(_Answer):
     scopes: list[Scope | str]
     created_at: datetime
     last_used_at: datetime | None = Field(description="To the minute")
+    kinds: list[str] | None = Field(description="Patterns of what it may run; null: all kinds")
+    expires_at: datetime | None = Field(description="From then on it opens nothing; null: never")
+    rate: KeyRate | None = Field(description="null: as often as it likes")
 
 
 class ApiKeys(_Answer):
@@ -245,6 +255,19 @@ class ApiKeys(_Answer):
 
 class MadeApiKey(ApiKey):
     key: str = Field(description="The key itself; it is shown this once")
+
+
+class Project(_Answer):
+    """Whose jobs, files, keys and rules are whose."""
+
+    id: str
+    name: str
+    created_at: datetime
+
+
+class Projects(_Answer):
+    items: list[Project]
+    next_cursor: str | None
 
 
 class AuditActor(_Answer):

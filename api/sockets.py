@@ -1,8 +1,8 @@
 """The open WebSockets of this process: how many a key has, how much it asks, whether it is good.
 
 A socket outlives the check at its beginning, so keys are looked at again every CHECK_EVERY: whose
-key was deleted is told. Limits count what this process serves; they keep one key from taking the
-place of all others.
+key was deleted, or has expired, is told. Limits count what this process serves; they keep one key
+from taking the place of all others.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from api.draining import Draining
 from api.hub import log_failure
 from api.keyring import Principal
 from api.problems import Problem
+from api.rates import Rates
 from jobs.errors import DatabaseUnavailable
 from jobs.keys.store import find_existing
 
@@ -34,7 +35,7 @@ class Socket(Protocol):
     """What an open WebSocket is told."""
 
     def revoke(self) -> None:
-        """Its key was deleted."""
+        """Its key is not good any more."""
 
     def drain(self) -> None:
         """The process has been told to end."""
@@ -43,8 +44,11 @@ class Socket(Protocol):
 class Sockets:
     """An async context manager, for as long as the process serves."""
 
-    def __init__(self, database: Database, draining: Draining, most_per_key: int) -> None:
-        self._database, self._draining, self._most_per_key = database, draining, most_per_key
+    def __init__(
+        self, database: Database, draining: Draining, rates: Rates, most_per_key: int
+    ) -> None:
+        self._database, self._draining, self._rates = database, draining, rates
+        self._most_per_key = most_per_key
         self._open: dict[Socket, str] = {}  # with its key's id
         self._of_key: Counter[str] = Counter()
         self._commands: dict[str, tuple[float, float]] = {}  # left, and when that was so
@@ -73,6 +77,8 @@ class Sockets:
     def opened(self, principal: Principal, socket: Socket) -> Iterator[None]:
         """Inside, the socket counts, and is told what it has to know. Problem 429."""
         key_id = principal.key_id
+        if (taken := self._rates.take(principal)) is not None and not taken.is_granted:
+            raise taken.refusal()
         if self._of_key[key_id] >= self._most_per_key:
             detail = f"This key has {self._most_per_key} WebSockets open here already."
             raise Problem("rate-limited", detail, headers={"Retry-After": "1"})
@@ -88,7 +94,7 @@ class Sockets:
                 del self._of_key[key_id]
 
     def take_command(self, principal: Principal) -> bool:
-        """Whether the key may ask for one more now (a token bucket)."""
+        """Whether the key may ask for one more now (a token bucket), whatever its own rate is."""
         now = asyncio.get_running_loop().time()
         if len(self._commands) >= MOST_REMEMBERED:
             self._commands.clear()

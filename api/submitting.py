@@ -24,8 +24,9 @@ async def submit_one(
 ) -> Accepted:
     """The job is accepted, now or by an earlier request with the same key.
 
-    InvalidSubmission, and whatever the writer raises (api/intake.py).
+    InvalidSubmission, Problem 403, and whatever the writer raises (api/intake.py).
     """
+    principal.require_kind(submission.kind)
     job = check(parts.registry, submission)
     print_ = b"" if key is None else fingerprint([submission], batch=False)
     return await _enter(parts, Intake(principal.project_id, [job], key, print_))
@@ -35,6 +36,8 @@ async def submit_many(
     parts: Parts, principal: Principal, submissions: Sequence[Submission], key: str | None
 ) -> Accepted:
     """All of the jobs are accepted. As `submit_one`; flaws of many jobs are named together."""
+    for kind in {submission.kind: None for submission in submissions}:
+        principal.require_kind(kind)
     # A thousand sets of args take a while; in a thread they leave others their turns.
     jobs = await to_thread.run_sync(_check_all, parts.registry, submissions)
     print_ = b"" if key is None else fingerprint(submissions, batch=True)

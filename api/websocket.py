@@ -83,7 +83,7 @@ async def send_events(websocket: WebSocket, follower: Follower, listener: Listen
 
 def _farewell(follower: Follower, listener: Listener) -> tuple[int, str]:
     if listener.is_revoked:
-        return UNAUTHENTICATED, "key deleted"
+        return UNAUTHENTICATED, "key deleted or expired"
     if follower.is_over:
         return DONE, ""
     return (NOT_FOUND, "job-not-found") if follower.is_gone else (RESTARTING, "draining")

@@ -86,6 +86,24 @@ class CountDiffers(JobsError):
     def __init__(self, confirmed: int, count: int) -> None:
         super().__init__(f"{confirmed} were confirmed, and there are {count} now")
         self.confirmed, self.count = confirmed, count
+class KeyGone(JobsError):
+    """The key that asks has been deleted, or has expired, since it was last looked at."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__("the API key is not valid")
+        self.key_id = key_id
+
+
+class ProjectMissing(JobsError):
+    def __init__(self, project_id: str) -> None:
+        super().__init__(f"no project {project_id}")
+        self.project_id = project_id
+
+
+class ProjectExists(JobsError):
+    def __init__(self, project_id: str) -> None:
+        super().__init__(f"there is a project {project_id} already")
+        self.project_id = project_id
 
 
 class InvalidTransition(JobsError):

@@ -39,7 +39,9 @@ async def _principal(websocket: WebSocket, parts: Parts, offered: list[str]) -> 
     if found is None:
         headers = {"WWW-Authenticate": CHALLENGE}
         raise Problem("unauthenticated", "The ticket is not good, or no more.", headers=headers)
-    return Principal(found.project_id, found.key_id, found.name, opened_by(found.scopes))
+    return Principal(
+        found.project_id, found.key_id, found.name, opened_by(found.scopes), found.limits
+    )
 
 
 def _require_origin(websocket: WebSocket, allowed: tuple[str, ...]) -> None:

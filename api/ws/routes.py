@@ -108,6 +108,9 @@ async def _command(session: Session, frame: Command) -> None:
         await session.send_error(frame.id, Problem("rate-limited", detail))
         session.refuse_more("too many commands")
         return
+    if (taken := session.parts.rates.take(session.principal)) and not taken.is_granted:
+        await session.send_error(frame.id, taken.refusal())
+        return
     await session.commands.acquire()
     task = session.spawn(answer(session, frame))
     task.add_done_callback(lambda _: session.commands.release())

@@ -80,8 +80,8 @@ class Session:
         return self._ended.is_set()
 
     def revoke(self) -> None:
-        """Its key was deleted."""
-        self.end(Farewell(codes.UNAUTHENTICATED, "key deleted"))
+        """Its key is not good any more."""
+        self.end(Farewell(codes.UNAUTHENTICATED, "key deleted or expired"))
 
     def drain(self) -> None:
         """The process has been told to end."""

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from jobs.keys.limits import KeyLimits
+
 GOOD_FOR = timedelta(seconds=30)  # long enough to open a socket with, too short to be passed on
 _BYTES = 32  # of randomness: a plain hash of it is safe at rest
 _MOST_SWEPT = 100  # tickets that went unused, with each new one; they cannot pile up
@@ -24,6 +26,15 @@ class TicketView(NamedTuple):
     key_id: str
     name: str  #: the key's
     scopes: list[str]
+    kinds: list[str] | None
+    expires_at: datetime | None
+    rate: float | None
+    burst: int | None
+
+    @property
+    def limits(self) -> KeyLimits:
+        """Those of the key."""
+        return KeyLimits(self.kinds, self.expires_at, self.rate, self.burst)
 
 
 _MAKE = sa.text("""
@@ -39,9 +50,11 @@ RETURNING expires_at
 """)
 _TAKE = sa.text("""
 WITH taken AS (DELETE FROM ws_ticket WHERE hash = :hash RETURNING *)
-SELECT api_key.project_id, taken.key_id, api_key.name, taken.scopes
+SELECT api_key.project_id, taken.key_id, api_key.name, taken.scopes,
+       api_key.kinds, api_key.expires_at, api_key.rate, api_key.burst
 FROM taken JOIN api_key ON api_key.id = taken.key_id
 WHERE taken.expires_at > clock_timestamp()
+  AND (api_key.expires_at IS NULL OR api_key.expires_at > clock_timestamp())
 """)
 
 

@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from api import sockets
 from api.ws import session
+from jobs.keys.limits import KeyLimits
 from jobs.settings import Settings
 from tests.api.listening import frames, web_socket
 from tests.api.serving import Api, new_key, serve
@@ -228,6 +229,16 @@ def test_scopes_hold_for_each_frame(api: Api, engine: Engine) -> None:
         assert stranger.follow(job_id)["problem"]["code"] == "job-not-found"
         answer = stranger.command("job.cancel", job_id=str(job_id))
         assert answer["problem"]["code"] == "job-not-found"
+
+
+def test_a_keys_limits_hold_for_each_command(api: Api) -> None:
+    limits = KeyLimits(["demo.*"], rate=0.001, burst=3)
+    with speaking(api, headers=key_of(api, limits=limits)) as client:  # the first request
+        for _ in range(2):
+            answer = client.command("job.submit", kind="test.echo", args={})
+            assert answer["problem"]["code"] == "kind-not-allowed"
+        answer = client.command("job.submit", kind="demo.sleep", args={"seconds": 0})
+        assert answer["problem"]["code"] == "rate-limited"
 
 
 def test_a_deleted_key_closes_its_sockets(

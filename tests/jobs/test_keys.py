@@ -4,15 +4,25 @@ import os
 import string
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 
-from jobs.errors import KeyMissing
+from jobs.errors import KeyGone, KeyMissing
+from jobs.keys.limits import KeyLimits
 from jobs.keys.scopes import Scope
-from jobs.keys.store import create_key, delete_key, find_key, list_keys, touch_key
+from jobs.keys.store import (
+    create_key,
+    delete_key,
+    find_existing,
+    find_key,
+    list_keys,
+    require_key,
+    touch_key,
+)
 from jobs.keys.text import make_key, parse_key, shown
 from jobs.settings import Settings
 
@@ -68,6 +78,19 @@ def test_a_key_is_listed_and_deleted_in_its_project_alone(connection: Connection
         delete_key(connection, "two", made.id)
     delete_key(connection, "one", made.id)
     assert list_keys(connection, "one") == [second]
+
+
+def test_an_expired_key_is_not_found(connection: Connection) -> None:
+    ended = KeyLimits(expires_at=datetime(2001, 1, 1, tzinfo=UTC))
+    made, given = create_key(connection, "default", "ended", limits=ended)
+    good, _ = create_key(connection, "default", "good")
+    key = parse_key(given)
+    assert key is not None
+    assert find_key(connection, key) is None
+    assert find_existing(connection, {made.id, good.id}) == {good.id}
+    require_key(connection, good.id)
+    with pytest.raises(KeyGone):
+        require_key(connection, made.id)
 
 
 def test_the_last_use_is_written_once_a_minute(connection: Connection) -> None:

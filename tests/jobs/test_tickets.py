@@ -1,11 +1,13 @@
 """A ticket opens once, for as long as it and its key are good."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Engine, text
 
 from jobs import database
 from jobs.keys import tickets
+from jobs.keys.limits import KeyLimits
 from jobs.keys.store import create_key, delete_key
 from jobs.keys.tickets import TicketView, make_ticket, take_ticket
 
@@ -26,13 +28,21 @@ def count(connection: Connection) -> int:
 
 
 def test_a_ticket_opens_once(connection: Connection) -> None:
-    key, _ = create_key(connection, "mine", "page")
+    limits = KeyLimits(["test.*"], datetime(2100, 1, 1, tzinfo=UTC), 2.5, 3)
+    key, _ = create_key(connection, "mine", "page", limits=limits)
     ticket = ticket_of(connection, key.id)
     assert take_ticket(connection, ticket[:-1]) is None
-    assert take_ticket(connection, ticket) == TicketView(
-        "mine", key.id, ["jobs:read", "jobs:write"]
-    )
+    taken = take_ticket(connection, ticket)
+    assert taken is not None
+    assert taken[:4] == ("mine", key.id, "page", ["jobs:read", "jobs:write"])
+    assert taken.limits == limits
     assert take_ticket(connection, ticket) is None
+
+
+def test_a_ticket_does_not_outlive_its_key(connection: Connection) -> None:
+    ended = KeyLimits(expires_at=datetime(2001, 1, 1, tzinfo=UTC))
+    key, _ = create_key(connection, "mine", "page", limits=ended)
+    assert take_ticket(connection, ticket_of(connection, key.id)) is None
 
 
 def test_one_of_many_who_come_at_once_gets_in(engine: Engine) -> None:
