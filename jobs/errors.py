@@ -86,6 +86,8 @@ class CountDiffers(JobsError):
     def __init__(self, confirmed: int, count: int) -> None:
         super().__init__(f"{confirmed} were confirmed, and there are {count} now")
         self.confirmed, self.count = confirmed, count
+
+
 class KeyGone(JobsError):
     """The key that asks has been deleted, or has expired, since it was last looked at."""
 
