@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 
 import kinds as built_in
 from api import (
+    batches,
     docs,
     errors,
     files,
@@ -55,6 +56,7 @@ ROUTERS = (
     jobs.router,
     lists.router,
     moves.router,
+    batches.router,
     streams.router,
     tickets.router,
     routes.router,

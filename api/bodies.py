@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from jobs.enqueue import FailurePolicy
 from jobs.keys.limits import MOST_PATTERNS, PATTERN, KeyLimits
 from jobs.keys.scopes import ROLES, Scope
 from jobs.submissions import (
@@ -22,11 +23,16 @@ from jobs.submissions import (
     EARLIEST,
     HIGHEST_PRIORITY,
     LONGEST,
+    MAX_KEY_LENGTH,
     MAX_LABEL_LENGTH,
     MAX_LABELS,
     MOST_ATTEMPTS,
+    MOST_PARENTS,
+    OnConflict,
     Submission,
+    Unique,
 )
+from jobs.submissions import Scope as UniqueScope
 from lading.authoring import NAME_LENGTH, QUEUE
 
 MOST_IN_BATCH = 1000
@@ -80,6 +86,23 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class UniqueKey(_Body):
+    """There is one job of the project with the key at a time."""
+
+    key: Annotated[Text, Field(min_length=1, max_length=MAX_KEY_LENGTH)] = Field(
+        description="What only one job may have", examples=["invoice-17"]
+    )
+    scope: UniqueScope = Field(
+        default="active",
+        description="`active`: until that job has ended; `queued`: until it has started",
+    )
+    on_conflict: OnConflict = Field(
+        default="reject",
+        description="`reject`: 409 with the `job_id` that has the key; `return`: 200 with that job;"
+        " `replace`: it is cancelled, unless it runs",
+    )
+
+
 class NewJob(_Body):
     """A request to run a kind."""
 
@@ -122,6 +145,13 @@ class NewJob(_Body):
         description="To find it by: `GET /v1/jobs?label.customer=17`",
         examples=[{"customer": "17"}],
     )
+    unique: UniqueKey | None = Field(default=None, description="At most one such job at a time")
+    after: Annotated[list[Text], Field(max_length=MOST_PARENTS)] = Field(
+        default_factory=list,
+        description="Ids of jobs that have to succeed first; until then it is `waiting`, and if one"
+        " does not, `cancelled`, reason `dependency`. In a batch `#0` is its first job",
+        examples=[[]],
+    )
 
     @model_validator(mode="after")
     def _starts_at_one_time(self) -> Self:
@@ -142,6 +172,8 @@ class NewJob(_Body):
             timeout=_duration(self.timeout),
             expires_in=_duration(self.expires_in),
             labels=self.labels,
+            unique=Unique(**dict(self.unique)) if self.unique else None,
+            after=self.after,
         )
 
 
@@ -151,6 +183,37 @@ class NewJobs(_Body):
     model_config = _example({"jobs": [{"kind": "demo.sleep", "args": {"seconds": 1}}]})
 
     jobs: Annotated[list[NewJob], Field(min_length=1, max_length=MOST_IN_BATCH)]
+    on_complete: NewJob | None = Field(
+        default=None, description="Runs once all have ended, however they did"
+    )
+    on_success: NewJob | None = Field(
+        default=None,
+        description="Runs once all have succeeded; else it is cancelled, reason `dependency`",
+    )
+    failure_policy: FailurePolicy | None = Field(
+        default=None,
+        description="`continue` (the default): the others run on; `fail_fast`: the first that has"
+        " failed ends them",
+    )
+    open: bool | None = Field(
+        default=None,
+        description="More jobs follow, by `POST /v1/batches/{id}/jobs`: it does not end before",
+    )
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether anything is asked for that needs a batch to be kept."""
+        asked = (self.on_complete, self.on_success, self.failure_policy, self.open)
+        return any(each is not None for each in asked)
+
+
+class MoreJobs(_Body):
+    """More jobs of an open batch."""
+
+    model_config = _example({"jobs": [{"kind": "demo.sleep", "args": {"seconds": 1}}]})
+
+    jobs: Annotated[list[NewJob], Field(min_length=1, max_length=MOST_IN_BATCH)]
+    open: bool = Field(default=False, description="Still more follow")
 
 
 class Cancellation(_Body):

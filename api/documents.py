@@ -7,6 +7,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from jobs.views import JobView
+from jobs.waiting.batches import BatchView
 
 JSON = "application/json"
 
@@ -17,7 +18,21 @@ def job_document(job: JobView, flower_url: str | None, *, full: bool = True) -> 
     if not full:
         del document["args"], document["result"]
     document["version"] = job.seq
+    key, scope = document.pop("unique_key"), document.pop("unique_scope")
+    document["unique"] = None if key is None else {"key": key, "scope": scope}
+    document["after"] = job.after or []
     document["links"] = _links(job, flower_url)
+    return document
+
+
+def batch_document(batch: BatchView) -> dict[str, Any]:
+    """The Batch of the reference."""
+    document = batch._asdict()
+    document["open"] = document.pop("is_open")
+    document["state"] = batch.state
+    path = f"/v1/batches/{batch.id}"
+    jobs = f"/v1/jobs?batch={batch.id}"
+    document["links"] = {"self": path, "jobs": jobs, "cancel": f"{path}/cancel"}
     return document
 
 

@@ -66,6 +66,10 @@ def _count_differs(error: errors.CountDiffers) -> Problem:
     return Problem("count-differs", str(error), count=error.count)
 
 
+def _unique_conflict(error: errors.UniqueConflict) -> Problem:
+    return Problem("unique-conflict", str(error), job_id=error.job_id, unique_key=error.key)
+
+
 #: Every error of the domain, and the problem that it is.
 TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
     errors.JobNotFound: _plain("job-not-found"),
@@ -89,6 +93,9 @@ TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
     errors.KeyReused: _key_reused,
     errors.KeyInFlight: _retry("idempotency-in-flight"),
     errors.JobDeleted: _plain("job-deleted"),
+    errors.UniqueConflict: _unique_conflict,
+    errors.BatchNotFound: _plain("batch-not-found"),
+    errors.BatchClosed: _plain("batch-closed"),
     errors.DatabaseUnavailable: _retry("database-unavailable"),
     errors.BrokerUnavailable: _retry("broker-unavailable"),
 }

@@ -4,9 +4,10 @@ Group commit without a timer: what arrives while one commit is in flight shares 
 idle process answers at once and a busy one spends a fraction of a commit on a job. An answer is
 given after the commit, never before.
 
-Only single submissions share a group; a batch goes alone, and so does a key whose twin, in another
-process, has not committed yet: it is tried again between the groups until its second is over, so
-that it stalls its neighbours by LOCK_WAIT only.
+Only plain single submissions share a group; a batch goes alone, and so does whoever has a unique
+key or waits for others, and a key whose twin, in another process, has not committed yet: it is
+tried again between the groups until its second is over, so that it stalls its neighbours by
+LOCK_WAIT only.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from sqlmodel import col
 from api.problems import Problem
 from jobs.database import autocommit, is_blocked, is_unavailable, make_engine
 from jobs.enqueue import Accepted, Intake, created, enqueue
-from jobs.errors import DatabaseUnavailable, JobsError, KeyInFlight
+from jobs.errors import DatabaseUnavailable, JobsError, KeyInFlight, UniqueConflict
 from jobs.hints import Hints
 from jobs.ids import uuid7
 from jobs.models import Job
@@ -51,7 +52,7 @@ class _Waiting:
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Accepted] = self.loop.create_future()
         self.deadline = time.monotonic() + BLOCKED_FOR
-        self.alone = len(intake.jobs) != 1
+        self.alone = len(intake.jobs) != 1 or not intake.is_plain
 
     @property
     def key(self) -> tuple[str, str] | None:
@@ -60,7 +61,10 @@ class _Waiting:
 
     def blocked(self) -> JobsError:
         """What it is told when it has waited for a lock long enough."""
-        return KeyInFlight(self.intake.key) if self.intake.key else DatabaseUnavailable()
+        if self.intake.key:
+            return KeyInFlight(self.intake.key)
+        unique = next((job.unique for job in self.intake.jobs if job.unique), None)
+        return UniqueConflict(unique.key, None) if unique else DatabaseUnavailable()
 
 
 _Answer = Accepted | Exception
@@ -193,9 +197,9 @@ class IntakeWriter:
         return self._commit_once(intakes)
 
     def _commit_once(self, intakes: Sequence[Intake]) -> list[Accepted | JobsError]:
-        """One transaction; without keys it is one statement, so one round trip."""
-        keyed = any(intake.key is not None for intake in intakes)
-        engine = self._engine if keyed else self._autocommit
+        """One transaction; plain ones without keys are one statement, so one round trip."""
+        is_one = all(intake.key is None and intake.is_plain for intake in intakes)
+        engine = self._autocommit if is_one else self._engine
         try:
             with engine.begin() as connection:
                 return enqueue(connection, intakes, process_id=self.process_id)
@@ -209,10 +213,11 @@ class IntakeWriter:
     def _tell(self, answers: _Answers) -> None:
         """Whoever listens hears of the new jobs."""
         for waiting, answer in answers:
-            if isinstance(answer, Accepted) and not answer.replayed:
+            if isinstance(answer, Accepted) and answer.made:
                 project_id = waiting.intake.project_id
-                self._hints.tell(created(project_id, job) for job in answer.jobs)
-                queues = {job.queue for job in answer.jobs if job.state is JobState.QUEUED}
+                self._hints.tell(answer.moved)
+                self._hints.tell(created(project_id, job) for job in answer.made)
+                queues = {job.queue for job in answer.made if job.state is JobState.QUEUED}
                 self._hints.wake(sorted(queues))
 
 

@@ -24,6 +24,17 @@ def split(value: Any) -> Any:
     return [part for each in value for part in each.split(",") if part]
 
 
+class Page(BaseModel):
+    """How much of a list, and from where on."""
+
+    limit: int = Field(
+        default=USUAL_LIMIT,
+        ge=1,
+        description=f"On a page; more than {HIGHEST_LIMIT} means {HIGHEST_LIMIT}",
+    )
+    cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
+
+
 class JobQuery(BaseModel):
     """Which jobs, and how many of them; what is empty does not narrow the list."""
 
@@ -42,6 +53,7 @@ class JobQuery(BaseModel):
     ids: Annotated[list[UUID], BeforeValidator(split)] = Field(
         default=[], max_length=MOST_IDS, description="These; may be separated by commas"
     )
+    batch: UUID | None = Field(default=None, description="Of this batch")
     limit: int = Field(
         default=USUAL_LIMIT,
         ge=1,
@@ -60,4 +72,5 @@ class JobQuery(BaseModel):
             created_after=self.created_after,
             created_before=self.created_before,
             ids=self.ids,
+            batch_id=self.batch,
         )

@@ -6,13 +6,14 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api import schemas
+from api.batching import submit_batch
 from api.bodies import NewJob, NewJobs
 from api.documents import job_document, json_response
 from api.parts import parts_of, principal_of
 from api.preconditions import LONGEST_WAIT, etag, idempotency_key, matches, preferred_wait
 from api.promises import IDEMPOTENCY_KEY, IF_NONE_MATCH, PREFER, answer, problems
 from api.strict import StrictRoute
-from api.submitting import accepted_response, submit_many, submit_one
+from api.submitting import accepted_response, submit_one
 from api.waiting import is_final, job_when
 from jobs.queries import get_job
 from jobs.views import JobView
@@ -20,27 +21,29 @@ from jobs.views import JobView
 router = APIRouter(route_class=StrictRoute, tags=["jobs"])
 
 JobId = Annotated[UUID, Path(description="The job's id")]
-SUBMITTING = problems(
+SUBMITTING_CODES = (
     "insufficient-scope",
     "kind-not-allowed",
     "bad-request",
     "idempotency-key-invalid",
     "idempotency-in-flight",
     "job-deleted",
+    "unique-conflict",
     "payload-too-large",
     "unsupported-media-type",
     "validation-failed",
     "idempotency-key-reused",
     "overloaded",
 )
+SUBMITTING = problems(*SUBMITTING_CODES)
 ACCEPTED = answer(
     "Accepted: it will not be lost",
     *("Location", "ETag", "Retry-After", "?Idempotency-Replayed", "?Preference-Applied"),
     model=schemas.Job,
 )
 FINISHED = answer(
-    "It has ended within the preferred time, well or not",
-    *("Location", "ETag", "Preference-Applied", "?Idempotency-Replayed"),
+    "It has ended within the preferred time, well or not; or it had the unique key before",
+    *("Location", "ETag", "?Preference-Applied", "?Idempotency-Replayed"),
     model=schemas.Job,
 )
 
@@ -63,21 +66,17 @@ async def submit_job(request: Request, body: NewJob) -> Response:
     "/v1/jobs/batch",
     status_code=202,
     responses={
-        202: answer("All are accepted", "?Idempotency-Replayed", model=schemas.Jobs),
+        202: answer("All are accepted", "?Location", "?Idempotency-Replayed", model=schemas.Jobs),
         **SUBMITTING,
     },
     openapi_extra={"parameters": [IDEMPOTENCY_KEY]},
 )
 async def submit_jobs(request: Request, body: NewJobs) -> Response:
-    """Submit up to 1000 jobs: all of them are accepted, or none."""
-    parts, principal = parts_of(request), principal_of(request)
-    key = idempotency_key(request.headers)
-    submissions = [job.submission() for job in body.jobs]
-    accepted = await submit_many(parts, principal, submissions, key)
-    flower_url = parts.settings.flower_url
-    document = {"jobs": [job_document(job, flower_url) for job in accepted.jobs]}
-    headers = {"Idempotency-Replayed": "true"} if accepted.replayed else {}
-    return json_response(document, 202, headers)
+    """Submit up to 1000 jobs: all of them are accepted, or none.
+
+    With `on_complete`, `on_success`, `failure_policy` or `open` they are a batch, which is kept.
+    """
+    return await submit_batch(request, body)
 
 
 @router.get(

@@ -8,12 +8,12 @@ from api import schemas
 from api.cursors import filters_of, page_link, read_cursor, write_cursor
 from api.documents import job_document, json_response, rows_document
 from api.errors import parameter_flaw
-from api.job_query import HIGHEST_LIMIT, LABEL, MOST, JobQuery
+from api.job_query import HIGHEST_LIMIT, LABEL, MOST, JobQuery, Page
 from api.jobs import JobId
 from api.parts import parts_of, principal_of
 from api.promises import answer, problems
 from api.strict import ANY_KEY, StrictRoute
-from jobs.queries import list_attempts, list_log, page_jobs
+from jobs.queries import JobFilter, count_children, list_attempts, list_log, page_jobs
 
 router = APIRouter(route_class=StrictRoute, tags=["jobs"])
 
@@ -45,6 +45,34 @@ async def list_jobs(request: Request, asked: Annotated[JobQuery, Query()]) -> Re
         "items": [job_document(job, flower_url, full=asked.full) for job in page.jobs],
         "next_cursor": next_cursor,
     }
+    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+
+
+@router.get(
+    "/v1/jobs/{job_id}/children",
+    responses={
+        200: answer("A page", "Link", model=schemas.Children),
+        **problems("cursor-mismatch", "job-not-found", "validation-failed"),
+    },
+)
+async def list_children(
+    request: Request, job_id: JobId, asked: Annotated[Page, Query()]
+) -> Response:
+    """List the jobs that a job's handler has submitted, newest first, with counts of all."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    counts = await parts.database.run(count_children, project_id, job_id)
+    filters = f"children {job_id}"
+    page = await parts.database.run(
+        page_jobs,
+        project_id,
+        JobFilter(parent_id=job_id),
+        limit=min(asked.limit, HIGHEST_LIMIT),
+        before=read_cursor(asked.cursor, filters) if asked.cursor else None,
+    )
+    next_cursor = write_cursor(page.last_id, filters) if page.last_id else None
+    flower_url = parts.settings.flower_url
+    items = [job_document(job, flower_url, full=False) for job in page.jobs]
+    document = {"items": items, "next_cursor": next_cursor, "counts": counts}
     return json_response(document, headers={"Link": page_link(request, next_cursor)})
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from jobs.attempts import Cause, Outcome
+from jobs.enqueue import FailurePolicy
 from jobs.keys.scopes import Scope
 from jobs.states import JobState
 
@@ -50,6 +51,13 @@ class Links(_Answer):
     flower: str | None = Field(default=None, description="The newest attempt in Flower")
 
 
+class UniqueKey(_Answer):
+    """What only one job may have at a time."""
+
+    key: str
+    scope: Literal["active", "queued"] = Field(description="Until it has ended, or started")
+
+
 class Job(_Answer):
     """A job as it is now."""
 
@@ -86,13 +94,44 @@ class Job(_Answer):
     parent_id: UUID | None = Field(description="The job that submitted it")
     rerun_of: UUID | None = Field(description="The job that it repeats")
     schedule_id: UUID | None = Field(description="The schedule whose tick made it")
+    unique: UniqueKey | None
+    after: list[UUID] = Field(description="The jobs that had to succeed before it")
+    batch_id: UUID | None = Field(description="The batch that it belongs to")
     links: Links
+
+
+class Batch(_Answer):
+    """Jobs that were submitted together."""
+
+    id: UUID
+    state: Literal["running", "succeeded", "failed", "cancelled"] = Field(
+        description="running: until all have ended; succeeded: all have; cancelled: that was asked"
+        " for; failed: otherwise"
+    )
+    failure_policy: FailurePolicy
+    open: bool = Field(description="More jobs may follow")
+    jobs: int = Field(ge=0, description="That belong to it, those that were deleted included")
+    counts: dict[JobState, int] = Field(description="Its jobs by their states, as they are now")
+    on_complete: UUID | None = Field(description="The job that runs once all have ended")
+    on_success: UUID | None = Field(description="The job that runs once all have succeeded")
+    cancel_reason: str | None = Field(description="Why its jobs are to end")
+    created_at: datetime
+    finished_at: datetime | None = Field(description="When all had ended")
+    links: dict[Literal["self", "jobs", "cancel"], str]
+
+
+class BatchPage(_Answer):
+    """Some batches, newest first."""
+
+    items: list[Batch]
+    next_cursor: str | None = Field(description="For the next page; null is the only end")
 
 
 class Jobs(_Answer):
     """The jobs of a batch, in its order."""
 
     jobs: list[Job]
+    batch: Batch | None = Field(default=None, description="If one was asked for")
 
 
 class JobPage(_Answer):
@@ -100,6 +139,12 @@ class JobPage(_Answer):
 
     items: list[Job]
     next_cursor: str | None = Field(description="For the next page; null is the only end")
+
+
+class Children(JobPage):
+    """Some of the jobs that a job has submitted, newest first, and how they all stand."""
+
+    counts: dict[JobState, int] = Field(description="All of them by their states, as they are now")
 
 
 class LastLine(_Answer):

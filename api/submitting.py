@@ -10,13 +10,10 @@ from api.keyring import Principal
 from api.parts import Parts
 from api.preconditions import etag
 from api.waiting import is_final, job_when
-from jobs.enqueue import Accepted, Intake
-from jobs.errors import Flaw, InvalidSubmission
-from jobs.registry import Registry
-from jobs.submissions import NewJob, Submission, check, fingerprint
+from jobs.enqueue import Accepted, Intake, NewBatch
+from jobs.submissions import Submission, check, check_all, fingerprint
 
 RETRY_AFTER = "1"  # seconds: most jobs are quick
-_MOST_FLAWS = 100  # then the rest of a batch is not looked at
 
 
 async def submit_one(
@@ -33,15 +30,24 @@ async def submit_one(
 
 
 async def submit_many(
-    parts: Parts, principal: Principal, submissions: Sequence[Submission], key: str | None
+    parts: Parts,
+    principal: Principal,
+    submissions: Sequence[Submission],
+    key: str | None,
+    *,
+    batch: NewBatch | None = None,
+    more: bytes = b"",
 ) -> Accepted:
-    """All of the jobs are accepted. As `submit_one`; flaws of many jobs are named together."""
+    """All of the jobs are accepted, in that batch. As `submit_one`; flaws are named together.
+
+    `more` is what else the request says, which its repetition has to say too.
+    """
     for kind in {submission.kind: None for submission in submissions}:
         principal.require_kind(kind)
     # A thousand sets of args take a while; in a thread they leave others their turns.
-    jobs = await to_thread.run_sync(_check_all, parts.registry, submissions)
-    print_ = b"" if key is None else fingerprint(submissions, batch=True)
-    return await _enter(parts, Intake(principal.project_id, jobs, key, print_))
+    jobs = await to_thread.run_sync(check_all, parts.registry, submissions)
+    print_ = b"" if key is None else fingerprint(submissions, batch=True) + more
+    return await _enter(parts, Intake(principal.project_id, jobs, key, print_, batch))
 
 
 async def accepted_response(
@@ -54,7 +60,8 @@ async def accepted_response(
         headers["Preference-Applied"] = f"wait={seconds}"
         if not is_final(job):
             job = await job_when(parts, principal, job.id, is_final, seconds)
-    status = 200 if seconds is not None and is_final(job) else 202
+    is_known = seconds is None and job.id in accepted.found
+    status = 200 if is_known or (seconds is not None and is_final(job)) else 202
     if status == 202:  # noqa: PLR2004 - Accepted
         headers["Retry-After"] = RETRY_AFTER
     if accepted.replayed:
@@ -65,21 +72,5 @@ async def accepted_response(
 
 async def _enter(parts: Parts, intake: Intake) -> Accepted:
     accepted = await parts.intake.submit(intake)
-    if not accepted.replayed:
-        parts.metrics.count_submitted(accepted.jobs)
+    parts.metrics.count_submitted(accepted.made)
     return accepted
-
-
-def _check_all(registry: Registry, submissions: Sequence[Submission]) -> list[NewJob]:
-    jobs: list[NewJob] = []
-    flaws: list[Flaw] = []
-    for number, submission in enumerate(submissions):
-        try:
-            jobs.append(check(registry, submission, f"#/jobs/{number}"))
-        except InvalidSubmission as error:
-            flaws.extend(error.flaws)
-        if len(flaws) >= _MOST_FLAWS:
-            break
-    if flaws:
-        raise InvalidSubmission(*flaws)
-    return jobs

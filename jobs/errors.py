@@ -162,6 +162,29 @@ class JobDeleted(JobsError):
         self.key = key
 
 
+class UniqueConflict(JobsError):
+    """Another job has the unique key, and it stays."""
+
+    def __init__(self, key: str, job_id: UUID | None) -> None:
+        holder = "a job that is being submitted just now" if job_id is None else f"job {job_id}"
+        super().__init__(f"the unique key {key!r} is held by {holder}")
+        self.key, self.job_id = key, job_id
+
+
+class BatchNotFound(JobsError):
+    def __init__(self, batch_id: UUID) -> None:
+        super().__init__(f"no batch {batch_id}")
+        self.batch_id = batch_id
+
+
+class BatchClosed(JobsError):
+    """The batch has ended, or its last jobs have been submitted."""
+
+    def __init__(self, batch_id: UUID, requested: str) -> None:
+        super().__init__(f"batch {batch_id} has ended or is closed; {requested} is not possible")
+        self.batch_id, self.requested = batch_id, requested
+
+
 class DatabaseUnavailable(JobsError):
     """PostgreSQL does not answer. What was asked may or may not have been done."""
 

@@ -36,7 +36,13 @@ _EMPTY = {"server_default": text("'{}'")}
 _PROJECT = {"server_default": "default"}
 _THIS_XACT = {"server_default": text("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")}
 _NOBODY = {"server_default": text(f"'{UUID(int=0)}'")}
+_UNIQUE = ("project_id", "unique_key")
+UNIQUE_INDEXES = frozenset({"unique_while_active", "unique_until_started"})  #: decide on keys
 _C_TEXT = Text(collation="C")  # sorts as its bytes do
+
+
+def _partial(name: str, where: str, *columns: Any, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, postgresql_where=text(where))
 
 
 class Job(SQLModel, table=True):
@@ -65,6 +71,7 @@ class Job(SQLModel, table=True):
         CheckConstraint("attempt >= failures + crashes", "attempt_counts_every_start"),
         CheckConstraint("seq >= 1", "created_is_the_first_event"),
         CheckConstraint("priority BETWEEN 0 AND 9", "priority_has_one_digit"),
+        CheckConstraint("(unique_key IS NULL) = (unique_scope IS NULL)", "unique_within_a_scope"),
         Index("job_by_project", "project_id", "id"),
         Index("job_by_kind", "project_id", "kind", "id"),
         Index(
@@ -74,51 +81,44 @@ class Job(SQLModel, table=True):
             postgresql_where=text("labels <> '{}'"),
             postgresql_ops={"labels": "jsonb_path_ops"},
         ),
-        Index(
-            "job_live", "project_id", "state", "id", postgresql_where=text("finished_at IS NULL")
+        _partial("job_live", "finished_at IS NULL", "project_id", "state", "id"),
+        _partial(
+            "job_unsuccessful", "state IN ('failed', 'cancelled')", "project_id", "state", "id"
         ),
-        Index(
-            "job_unsuccessful",
-            "project_id",
-            "state",
-            "id",
-            postgresql_where=text("state IN ('failed', 'cancelled')"),
-        ),
-        Index(
+        _partial(
             "job_to_ring",
-            "queue",
-            "project_id",
-            "kind",
-            text("priority DESC"),
-            "queued_at",
-            "id",
-            postgresql_where=text("state = 'queued' AND rung_at IS NULL"),
+            "state = 'queued' AND rung_at IS NULL",
+            *("queue", "project_id", "kind", text("priority DESC"), "queued_at", "id"),
         ),
-        Index(
-            "job_rung",
-            "queue",
-            "rung_at",
-            postgresql_where=text("state = 'queued' AND rung_at IS NOT NULL"),
+        _partial("job_rung", "state = 'queued' AND rung_at IS NOT NULL", "queue", "rung_at"),
+        _partial("job_due", "state IN ('scheduled', 'retrying')", "run_at"),
+        _partial("job_running", "state = 'running'", "queue"),
+        _partial("job_to_expire", "expires_at IS NOT NULL AND finished_at IS NULL", "expires_at"),
+        _partial("job_children", "parent_id IS NOT NULL", "parent_id"),
+        _partial("job_by_unique_key", "unique_key IS NOT NULL AND finished_at IS NULL", *_UNIQUE),
+        _partial(
+            "unique_while_active",
+            "unique_scope = 'active' AND finished_at IS NULL",
+            *_UNIQUE,
+            unique=True,
         ),
-        Index("job_due", "run_at", postgresql_where=text("state IN ('scheduled', 'retrying')")),
-        Index("job_running", "queue", postgresql_where=text("state = 'running'")),
-        Index(
-            "job_to_expire",
-            "expires_at",
-            postgresql_where=text("expires_at IS NOT NULL AND finished_at IS NULL"),
+        # Of any scope. Once started a job never comes back, so that no move but a retry may fail.
+        _partial(
+            "unique_until_started",
+            "unique_key IS NOT NULL AND state IN ('waiting', 'scheduled', 'queued')"
+            " AND attempt = 0",
+            *_UNIQUE,
+            unique=True,
         ),
-        Index("job_children", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
-        Index(
-            "job_by_schedule",
-            "schedule_id",
-            "id",
-            postgresql_where=text("schedule_id IS NOT NULL"),
-        ),
-        Index(
+        _partial("job_by_schedule", "schedule_id IS NOT NULL", "schedule_id", "id"),
+        _partial(
             "job_live_of_schedule",
+            "schedule_id IS NOT NULL AND finished_at IS NULL",
             "schedule_id",
-            postgresql_where=text("schedule_id IS NOT NULL AND finished_at IS NULL"),
         ),
+        _partial("job_of_batch", "batch_id IS NOT NULL", "batch_id", "state", "id"),
+        _partial("job_to_settle", "is_awaited AND finished_at IS NOT NULL", "finished_at"),
+        _partial("job_let_go", "state = 'waiting' AND parents_left <= 0", "parents_left", "run_at"),
         {
             # Heartbeats find room on their own page, and dead rows go before they are many.
             "postgresql_with": {
@@ -163,6 +163,12 @@ class Job(SQLModel, table=True):
     parent_id: UUID | None = None  #: the job whose handler submitted it
     rerun_of: UUID | None = None  #: the job that it repeats
     schedule_id: UUID | None = None  #: the schedule whose tick made it
+    unique_key: str | None = None  #: that no other job may have …
+    unique_scope: str | None = None  #: … while it is `active`, or `queued`: not started
+    after: list[UUID] | None = Field(default=None, sa_type=ARRAY(Uuid))  #: jobs it waits for
+    parents_left: int = Field(default=0, sa_column_kwargs=_ZERO)  #: to succeed; -1: one has not
+    is_awaited: bool = Field(default=False, sa_column_kwargs=_FALSE)  #: by jobs to be told its end
+    batch_id: UUID | None = None  #: the batch it belongs to
 
 
 class JobEvent(SQLModel, table=True):

@@ -19,7 +19,7 @@ from jobs.errors import JobNotFound
 from jobs.ids import first_id
 from jobs.models import STATE, Job, JobAttempt
 from jobs.states import JobState
-from jobs.submissions import Submission
+from jobs.submissions import Submission, Unique
 from jobs.views import JobView, job_columns
 
 LAST_LINES = 10  # of an attempt's log, in its story; the whole is in the log
@@ -37,6 +37,8 @@ class JobFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     ids: Sequence[UUID] = ()
+    batch_id: UUID | None = None
+    parent_id: UUID | None = None
 
 
 class Page(NamedTuple):
@@ -81,7 +83,10 @@ _JOB = sa.bindparam("job", type_=sa.Uuid)
 _PROJECT = sa.bindparam("project", type_=sa.Text)
 _OURS = col(Job.project_id) == _PROJECT
 _GET_JOB = sa.select(*job_columns()).where(col(Job.id) == _JOB, _OURS)
-_ASKED = ("kind", "args", "queue", "priority", "max_attempts", "timeout_seconds", "labels")
+_ASKED = (
+    *("kind", "args", "queue", "priority", "max_attempts", "timeout_seconds", "labels"),
+    *("unique_key", "unique_scope"),
+)
 _GET_ASKED = sa.select(*(col(getattr(Job, name)) for name in _ASKED)).where(
     col(Job.id) == _JOB, _OURS
 )
@@ -106,6 +111,7 @@ def get_submission(
     if row is None:
         raise JobNotFound(job_id)
     timeout = row.timeout_seconds
+    key = row.unique_key
     return Submission(
         kind=row.kind,
         args=row.args if args is None else args,
@@ -115,6 +121,7 @@ def get_submission(
         timeout=None if timeout is None else timedelta(seconds=timeout),
         labels=row.labels,
         rerun_of=job_id,
+        unique=None if key is None else Unique(key, row.unique_scope),
     )
 
 
@@ -155,6 +162,10 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
         conditions.append(sa.cast(col(Job.labels), JSONB).contains(dict(wanted.labels)))
     if wanted.ids:
         conditions.append(col(Job.id).in_(wanted.ids))
+    if wanted.batch_id is not None:
+        conditions.append(col(Job.batch_id) == wanted.batch_id)
+    if wanted.parent_id is not None:
+        conditions.append(col(Job.parent_id) == wanted.parent_id)
     if wanted.created_after is not None:
         conditions.append(col(Job.created_at) > wanted.created_after)
         conditions.append(col(Job.id) >= first_id(wanted.created_after - CLOCK_SLACK))
@@ -164,6 +175,16 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
+def count_children(connection: Connection, project_id: str, job_id: UUID) -> dict[str, int]:
+    """How many jobs the job has submitted, by their states as they are now. JobNotFound."""
+    _require(connection, project_id, job_id)
+    rows = connection.execute(_COUNT_CHILDREN, {"job": job_id})
+    return dict(rows.tuples().all())
+
+
+_COUNT_CHILDREN = sa.text("""
+SELECT CAST(state AS text), count(*) FROM job WHERE parent_id = :job GROUP BY state
+""")
 _OF_ATTEMPTS = AttemptView._fields[:-1]
 _RUNNING = sa.select(
     col(Job.attempt),

@@ -53,6 +53,33 @@ _OPEN = sa.not_(
         col(Queue.paused),
     )
 )
+OTHER = sa.inspect(Job).local_table.alias("other")
+
+
+def has_key_of(other: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Whether the other job is in the way of this one, by its unique key."""
+    unstarted = sa.and_(
+        sa.cast(other.c.state, sa.Text).in_(["waiting", "scheduled", "queued"]),
+        other.c.attempt == 0,
+    )
+    return sa.and_(
+        other.c.project_id == col(Job.project_id),
+        other.c.unique_key == col(Job.unique_key),
+        other.c.id != col(Job.id),
+        other.c.finished_at.is_(None),
+        sa.or_(col(Job.unique_scope) == "active", unstarted),
+    )
+
+
+_KEY_IS_FREE = sa.or_(
+    col(Job.unique_key).is_(None),
+    col(Job.finished_at).is_(None),
+    sa.not_(
+        sa.exists(
+            sa.select(sa.literal(1)).select_from(OTHER).where(has_key_of(OTHER)).correlate(Job)
+        )
+    ),
+)
 _FREE: dict[str, Any] = {"lease_until": None}
 _TO_QUEUE: dict[str, Any] = {"queued_at": NOW, "rung_at": None}
 _BACK: dict[str, Any] = {"rung_at": None}  # to the place in the queue that it had
@@ -67,6 +94,7 @@ _AFRESH: dict[str, Any] = {
     "cancel_reason": None,
     "expires_at": None,
     "finished_at": None,
+    "parents_left": 0,
 }
 RULES: dict[Move, Rule] = {
     Move.RELEASE: Rule(sa.true(), _TO_QUEUE),
@@ -102,5 +130,5 @@ RULES: dict[Move, Rule] = {
     Move.CANCEL_RUNNING: Rule(_HOLDER, {**_FREE, **_ENDED}),
     Move.CANCEL: Rule(_PROJECT, _ENDED),
     Move.EXPIRE: Rule(sa.true(), _ENDED),
-    Move.RETRY: Rule(_PROJECT, {**_AFRESH, **_TO_QUEUE}),
+    Move.RETRY: Rule(sa.and_(_PROJECT, _KEY_IS_FREE), {**_AFRESH, **_TO_QUEUE}),
 }

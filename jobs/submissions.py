@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
@@ -24,8 +25,26 @@ MAX_LABEL_LENGTH = 255  # characters, of a key and of a value
 DEFAULT_PRIORITY = 5
 HIGHEST_PRIORITY = 9
 MOST_ATTEMPTS = 1000  # a budget that is never spent is a mistake
+MOST_FLAWS = 100  # then the rest of a batch is not looked at
 LONGEST = timedelta(days=3653)  # ten years: a longer wait is a mistake in a unit
+MAX_KEY_LENGTH = 255  # characters of a unique key: it stands in an index
+MOST_PARENTS = 100  # that a job waits for; more of them are a batch
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_SIBLING = re.compile("#[0-9]{1,4}")
+
+
+Scope = Literal["active", "queued"]
+OnConflict = Literal["reject", "return", "replace"]
+SCOPES: tuple[Scope, ...] = ("active", "queued")
+POLICIES: tuple[OnConflict, ...] = ("reject", "return", "replace")
+
+
+class Unique(NamedTuple):
+    """There is one job of the project with the key at a time."""
+
+    key: str
+    scope: Scope = "active"  #: while it has not ended; queued: while it has not started
+    on_conflict: OnConflict = "reject"  #: the new one; or return the other, or replace that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +63,8 @@ class Submission:
     labels: Mapping[str, str] = field(default_factory=dict)
     parent_id: UUID | None = None
     rerun_of: UUID | None = None
+    unique: Unique | None = None
+    after: Sequence[UUID | str] = ()  #: jobs to wait for; `#2`: the third of the same batch
 
 
 class NewJob(NamedTuple):
@@ -64,13 +85,46 @@ class NewJob(NamedTuple):
     parent_id: UUID | None
     rerun_of: UUID | None
     schedule_id: UUID | None = None
+    unique: Unique | None = None
+    after: Sequence[UUID] = ()  #: each once
+    pointer: str = "#"  #: where it stands in what was sent
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it depends on no other job, so that it can share a statement with any."""
+        return self.unique is None and not self.after
+
+
+def check_all(registry: Registry, submissions: Sequence[Submission]) -> list[NewJob]:
+    """The jobs of one request, in its order. InvalidSubmission names the flaws of many together."""
+    jobs: list[NewJob] = []
+    flaws: list[Flaw] = []
+    ids = [uuid7() for _ in submissions]
+    for number, submission in enumerate(submissions):
+        pointer, earlier = f"#/jobs/{number}", ids[:number]
+        try:
+            jobs.append(check(registry, submission, pointer, ids[number], earlier=earlier))
+        except InvalidSubmission as error:
+            flaws.extend(error.flaws)
+        if len(flaws) >= MOST_FLAWS:
+            break
+    flaws.extend(_twice(jobs))
+    if flaws:
+        raise InvalidSubmission(*flaws)
+    return jobs
 
 
 def check(
-    registry: Registry, submission: Submission, pointer: str = "#", job_id: UUID | None = None
+    registry: Registry,
+    submission: Submission,
+    pointer: str = "#",
+    job_id: UUID | None = None,
+    *,
+    earlier: Sequence[UUID] = (),
 ) -> NewJob:
     """The submission as a new job. InvalidSubmission names the flaws below `pointer`.
 
+    `earlier` are the jobs of the same batch that it may name by their numbers in `after`.
     The args are kept as they were given, so that a handler's model reads them again; for a kind
     with SecretStr fields a redacted copy goes beside them.
     """
@@ -99,6 +153,9 @@ def check(
         expires_seconds=_seconds(submission.expires_in),
         parent_id=submission.parent_id,
         rerun_of=submission.rerun_of,
+        unique=submission.unique,
+        after=_parents(submission.after, earlier, f"{pointer}/after") if submission.after else (),
+        pointer=pointer,
     )
 
 
@@ -150,6 +207,8 @@ def _out_of_bounds(asked: Submission, pointer: str) -> Iterator[Flaw]:
         yield from _wrong_time(asked.run_at, f"{pointer}/run_at")
         if asked.delay is not None:
             yield Flaw(pointer, "run_at and delay exclude each other")
+    if asked.unique is not None:
+        yield from _wrong_key(asked.unique, f"{pointer}/unique")
 
 
 def _wrong_time(run_at: object, pointer: str) -> Iterator[Flaw]:
@@ -157,6 +216,42 @@ def _wrong_time(run_at: object, pointer: str) -> Iterator[Flaw]:
         yield Flaw(pointer, "not a time with a zone")
     elif not EARLIEST <= run_at <= datetime.now(UTC) + LONGEST:
         yield Flaw(pointer, f"before {EARLIEST.year}, or beyond {LONGEST.days} days")
+
+
+def _wrong_key(unique: Unique, pointer: str) -> Iterator[Flaw]:
+    key = unique.key
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH or "\0" in key:
+        yield Flaw(f"{pointer}/key", f"not a text of 1 … {MAX_KEY_LENGTH} characters")
+    if unique.scope not in SCOPES:
+        yield Flaw(f"{pointer}/scope", f"none of {', '.join(SCOPES)}")
+    if unique.on_conflict not in POLICIES:
+        yield Flaw(f"{pointer}/on_conflict", f"none of {', '.join(POLICIES)}")
+
+
+def _parents(after: Sequence[UUID | str], earlier: Sequence[UUID], pointer: str) -> Sequence[UUID]:
+    """The ids, each once; a batch's own jobs by `#` and their number, which is a lower one."""
+    if isinstance(after, str) or len(after) > MOST_PARENTS:
+        raise InvalidSubmission(Flaw(pointer, f"not a list of at most {MOST_PARENTS} ids"))
+    parents: dict[UUID, None] = {}
+    for number, parent in enumerate(after):
+        text = str(parent)
+        try:
+            found = earlier[int(text[1:])] if _SIBLING.fullmatch(text) else UUID(text)
+        except (IndexError, ValueError):
+            said = "no id of a job, nor the number of an earlier one of the batch"
+            raise InvalidSubmission(Flaw(f"{pointer}/{number}", said)) from None
+        parents[found] = None
+    return [*parents]
+
+
+def _twice(jobs: Sequence[NewJob]) -> Iterator[Flaw]:
+    """Unique keys that one request brings more than once."""
+    seen: dict[str, str] = {}
+    for job in jobs:
+        if job.unique is not None:
+            first = seen.setdefault(job.unique.key, job.pointer)
+            if first != job.pointer:
+                yield Flaw(f"{job.pointer}/unique/key", f"stands at {first} as well")
 
 
 def _is_within(value: object, least: int, most: int) -> bool:

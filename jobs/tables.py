@@ -6,13 +6,16 @@ import jobs.bus.models
 import jobs.models
 import jobs.schedules.models
 import jobs.trail.models
+import jobs.waiting.models
 import jobs.webhooks.models
 
 METADATA = SQLModel.metadata
+#: A part of the domain that has tables of its own stands here.
 MODULES = (
     jobs.models,
     jobs.bus.models,
     jobs.schedules.models,
     jobs.trail.models,
+    jobs.waiting.models,
     jobs.webhooks.models,
-)  #: a part of the domain that has tables of its own stands here
+)

@@ -38,6 +38,10 @@ class JobView(NamedTuple):
     parent_id: UUID | None
     rerun_of: UUID | None
     schedule_id: UUID | None
+    unique_key: str | None
+    unique_scope: str | None
+    after: list[UUID] | None
+    batch_id: UUID | None
 
 
 class EventView(NamedTuple):

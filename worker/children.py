@@ -17,13 +17,15 @@ from jobs.lifecycle import Claim, Moved
 from jobs.models import Job
 from jobs.registry import Registry
 from jobs.states import JobState
-from jobs.submissions import NewJob, Submission, check
+from jobs.submissions import NewJob, Submission, Unique, check
 from lading.args import as_json
 from lading.durations import as_timedelta
 from lading.outcomes import Fail
 
 _DURATIONS = {"delay", "timeout", "expires_in"}
-OPTIONS = _DURATIONS | {"queue", "priority", "run_at", "max_attempts", "labels"}
+OPTIONS = _DURATIONS | {
+    *("queue", "priority", "run_at", "max_attempts", "labels", "unique", "after"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +79,21 @@ def _read(options: Mapping[str, Any]) -> dict[str, Any]:
             given[name] = as_timedelta(given[name])
         except ValueError as error:
             flaws.append(Flaw(f"#/{name}", str(error)))
+    if "unique" in given:
+        try:
+            given["unique"] = Unique(**given["unique"])
+        except TypeError as error:
+            flaws.append(Flaw("#/unique", str(error)))
     if flaws:
         raise InvalidSubmission(*flaws)
     return given
 
 
-def submit(connection: Connection, parent: Parent, child: NewJob) -> list[Moved]:
-    """The child exists. The event that made it, if it was made now; the caller commits.
+def submit(connection: Connection, parent: Parent, child: NewJob) -> tuple[UUID, list[Moved]]:
+    """The child exists, or another job that has its unique key: its id, and what has happened.
 
-    LeaseLost when the attempt does not hold its job; it keeps it until the end of the transaction.
+    The caller commits. LeaseLost when the attempt does not hold its job; it keeps it until the end
+    of the transaction. Fail when it is refused: the key is taken, or there is no such parent.
     """
     claim = parent.claim
     held = sa.select(sa.true()).where(
@@ -97,8 +105,10 @@ def submit(connection: Connection, parent: Parent, child: NewJob) -> list[Moved]
         raise LeaseLost(claim.id, claim.attempt)
     exists = sa.select(sa.true()).where(col(Job.id) == child.id)
     if connection.execute(exists).first() is not None:
-        return []
+        return child.id, []
     intake = Intake(claim.project_id, [child])
     (accepted,) = enqueue(connection, [intake], process_id=parent.process_id)
-    assert isinstance(accepted, Accepted)  # without a key nothing is refused
-    return [created(claim.project_id, job) for job in accepted.jobs]
+    if not isinstance(accepted, Accepted):
+        raise Fail(f"a child job is refused: {accepted}")
+    moved = [created(claim.project_id, job) for job in accepted.made]
+    return accepted.jobs[0].id, accepted.moved + moved

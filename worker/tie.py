@@ -84,17 +84,22 @@ class Tie:
             self.runtime.registry, (self.claim.id, child_id), kind, args, options
         )
         if scope.defers:
+            if child.unique is not None and child.unique.on_conflict == "return":
+                raise Fail(
+                    "a child job is refused: inside a transaction nobody knows yet which job"
+                    " has its unique key, so that none can be returned"
+                )
             scope.waiting.append(child)
             return child.id
         try:
-            created = self.runtime.commit(lambda c: self.record_child(c, child))
+            job_id, moved = self.runtime.commit(lambda c: self.record_child(c, child))
         except LeaseLost:
             self.lose()
-        self.tell(created)
-        return child.id
+        self.tell(moved)
+        return job_id
 
-    def record_child(self, connection: Connection, child: NewJob) -> list[Moved]:
-        """The child exists, in the connection's own transaction."""
+    def record_child(self, connection: Connection, child: NewJob) -> tuple[UUID, list[Moved]]:
+        """The child exists, in the connection's own transaction: see children.submit."""
         parent = children.Parent(self.claim, self.runtime.worker_id)
         return children.submit(connection, parent, child)
 

@@ -71,7 +71,7 @@ class Work:
             )
         moved = [self.tie.record_step(connection, self.name, None)]
         for child in self.scope.waiting:
-            moved += self.tie.record_child(connection, child)
+            moved += self.tie.record_child(connection, child)[1]
         return moved
 
     def stands(self) -> bool:

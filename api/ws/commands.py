@@ -54,7 +54,7 @@ async def _do(session: Session, frame: Command) -> tuple[JobView, int]:
         case "job.submit":
             submission = NewJob.model_validate(frame.body).submission()
             accepted = await submit_one(parts, principal, submission, frame.idempotency_key)
-            return accepted.jobs[0], 202
+            return accepted.jobs[0], 200 if accepted.found else 202
         case "job.cancel":
             asked = _Cancel.model_validate(frame.body)
             return await moving.cancel(parts, session.actor, _job_id(asked.job_id), asked.reason)

@@ -7,7 +7,7 @@ statement, an autocommit connection is enough; nothing here commits. Row locks o
 at once but in the sweeps, which skip what is locked.
 """
 
-from jobs.lifecycle.asked import cancel, retry, run_now
+from jobs.lifecycle.asked import cancel, cancel_idle, retry, run_now
 from jobs.lifecycle.reports import (
     cancel_running,
     crash,
@@ -27,6 +27,7 @@ __all__ = [
     "Claim",
     "Moved",
     "cancel",
+    "cancel_idle",
     "cancel_running",
     "crash",
     "expire_due",

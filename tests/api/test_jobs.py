@@ -17,7 +17,7 @@ MEMBERS = {
     *("id", "kind", "state", "queue", "priority", "args", "result", "error", "progress"),
     *("attempt", "failures", "crashes", "max_attempts", "labels", "version", "seq"),
     *("cancel_requested", "created_at", "run_at", "queued_at", "started_at", "finished_at"),
-    *("parent_id", "rerun_of", "schedule_id", "links"),
+    *("parent_id", "rerun_of", "unique", "after", "batch_id", "schedule_id", "links"),
 }
 
 

@@ -1,0 +1,97 @@
+"""Batches: what became of jobs that were submitted together."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Path, Query, Request, Response
+
+from api import moving, schemas
+from api.batching import add_to_batch
+from api.bodies import Cancellation, MoreJobs
+from api.cursors import page_link, read_cursor, write_cursor
+from api.documents import batch_document, json_response
+from api.job_query import HIGHEST_LIMIT, Page
+from api.jobs import SUBMITTING_CODES
+from api.parts import parts_of, principal_of
+from api.promises import IDEMPOTENCY_KEY, answer, problems
+from api.strict import StrictRoute
+from jobs.waiting.batches import cancel_batch, get_batch, page_batches
+
+router = APIRouter(route_class=StrictRoute, tags=["batches"])
+
+BatchId = Annotated[UUID, Path(description="The batch's id")]
+
+
+@router.get(
+    "/v1/batches",
+    responses={
+        200: answer("A page", "Link", model=schemas.BatchPage),
+        **problems("cursor-mismatch", "validation-failed"),
+    },
+)
+async def list_batches(request: Request, asked: Annotated[Page, Query()]) -> Response:
+    """List batches, newest first."""
+    page = await parts_of(request).database.run(
+        page_batches,
+        principal_of(request).project_id,
+        limit=min(asked.limit, HIGHEST_LIMIT),
+        before=read_cursor(asked.cursor, "batches") if asked.cursor else None,
+    )
+    next_cursor = write_cursor(page.last_id, "batches") if page.last_id else None
+    document = {
+        "items": [batch_document(batch) for batch in page.batches],
+        "next_cursor": next_cursor,
+    }
+    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+
+
+@router.get(
+    "/v1/batches/{batch_id}",
+    responses={200: answer("The batch", model=schemas.Batch), **problems("batch-not-found")},
+)
+async def read_batch(request: Request, batch_id: BatchId) -> Response:
+    """Read a batch: how many of its jobs are in which state, and whether all have ended."""
+    project_id = principal_of(request).project_id
+    batch = await parts_of(request).database.run(get_batch, project_id, batch_id)
+    return json_response(batch_document(batch))
+
+
+@router.post(
+    "/v1/batches/{batch_id}/jobs",
+    status_code=202,
+    responses={
+        202: answer("All are accepted", "Location", "?Idempotency-Replayed", model=schemas.Jobs),
+        **problems(*SUBMITTING_CODES, "batch-not-found", "batch-closed"),
+    },
+    openapi_extra={"parameters": [IDEMPOTENCY_KEY]},
+)
+async def submit_more_jobs(request: Request, batch_id: BatchId, body: MoreJobs) -> Response:
+    """Add up to 1000 jobs to an open batch, all or none; without `open` they are its last."""
+    return await add_to_batch(request, batch_id, body)
+
+
+@router.post(
+    "/v1/batches/{batch_id}/cancel",
+    status_code=202,
+    responses={
+        202: answer("Its jobs are going to end", model=schemas.Batch),
+        200: answer("That was asked for before", model=schemas.Batch),
+        **problems(
+            "bad-request",
+            "batch-not-found",
+            "batch-closed",
+            "payload-too-large",
+            "unsupported-media-type",
+            "validation-failed",
+        ),
+    },
+)
+async def cancel_whole_batch(
+    request: Request, batch_id: BatchId, body: Annotated[Cancellation | None, Body()] = None
+) -> Response:
+    """End a batch: what does not run is cancelled within a second, what runs is asked to end."""
+    parts, project_id = parts_of(request), principal_of(request).project_id
+    reason = (body.reason if body else None) or moving.NO_REASON
+    is_new = await parts.database.run(cancel_batch, project_id, batch_id, reason)
+    batch = await parts.database.run(get_batch, project_id, batch_id)
+    return json_response(batch_document(batch), 202 if is_new else 200)

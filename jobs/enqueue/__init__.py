@@ -1,0 +1,64 @@
+"""Accepting jobs: rows, `created` events, idempotency keys and the intake count, together or not.
+
+The row is the outbox: nothing else has to happen for the job to run one day. The edge commits.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from jobs.enqueue import bound, keys
+from jobs.enqueue.intake import Accepted, FailurePolicy, Intake, NewBatch
+from jobs.enqueue.rows import insert_plain
+from jobs.errors import JobsError
+from jobs.lifecycle import Moved
+from jobs.views import JobView
+
+__all__ = ["Accepted", "FailurePolicy", "Intake", "NewBatch", "created", "enqueue"]
+
+
+def enqueue(
+    connection: Connection, intakes: Sequence[Intake], *, process_id: UUID
+) -> list[Accepted | JobsError]:
+    """Each intake's jobs exist as queued, scheduled or waiting, or its refusal is in the result.
+
+    Refused are, without touching the others, KeyReused and JobDeleted; and of those that are not
+    plain UniqueConflict, InvalidSubmission (a parent is unknown), BatchNotFound and BatchClosed.
+    No two intakes may bring the same key. Plain ones share one statement, which is all there is to
+    do for those without a key; the others take statements of their own, within a transaction.
+
+    Locks: the keys in their order, and then unique keys in theirs, where a twin that has not
+    committed yet makes this wait for up to `lock_timeout` (then OperationalError, and nothing is
+    done); and the process's own rows of intake_total.
+    """
+    taken = keys.take(connection, [intake for intake in intakes if intake.key is not None])
+    is_new = [each.key is None or (each.project_id, each.key) in taken for each in intakes]
+    plain = [each for each, new in zip(intakes, is_new, strict=True) if new and each.is_plain]
+    rows = [(intake.project_id, job) for intake in plain for job in intake.jobs]
+    inserted = insert_plain(connection, rows, process_id)
+
+    def answer(intake: Intake, new: bool) -> Accepted | JobsError:
+        if not new:
+            return keys.replay(connection, intake)
+        if intake.is_plain:
+            return Accepted([inserted[job.id] for job in intake.jobs])
+        return bound.enter(connection, intake, process_id)
+
+    return [answer(intake, new) for intake, new in zip(intakes, is_new, strict=True)]
+
+
+def created(project_id: str, job: JobView) -> Moved:
+    """The event that came with the new job's row."""
+    return Moved(
+        id=job.id,
+        project_id=project_id,
+        queue=job.queue,
+        state=job.state,
+        attempt=0,
+        cancel_requested=False,
+        seq=1,
+        type="created",
+        at=job.created_at,
+        data={"state": str(job.state)},
+    )

@@ -1,0 +1,143 @@
+"""The rows of new jobs with their `created` events and the intake count, in one statement."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import JSONB
+
+from jobs.models import STATE
+from jobs.submissions import NewJob
+from jobs.views import JobView
+
+
+class BoundRow(NamedTuple):
+    """A job that is not alone in the world."""
+
+    project_id: str
+    job: NewJob
+    parents_left: int
+    batch_id: UUID | None
+
+
+def insert_plain(
+    connection: Connection, rows: Sequence[tuple[str, NewJob]], process_id: UUID
+) -> dict[UUID, JobView]:
+    """The projects' jobs by their ids. IntegrityError when one of the ids is there."""
+    if not rows:
+        return {}
+    plain = [(project_id, *job[: len(_PLAIN)]) for project_id, job in rows]
+    return _insert(connection, _INSERT, ("project_id", *_PLAIN), plain, process_id)
+
+
+def insert_bound(
+    connection: Connection, rows: Sequence[BoundRow], process_id: UUID
+) -> dict[UUID, JobView]:
+    """Those of the jobs that nothing stood in the way of: an id, or a unique key."""
+    if not rows:
+        return {}
+    bound = [(row.project_id, *row.job[: len(_PLAIN)], *_key(row.job), *_ties(row)) for row in rows]
+    return _insert(connection, _INSERT_BOUND, ("project_id", *_PLAIN, *_BOUND), bound, process_id)
+
+
+def _key(job: NewJob) -> tuple[str | None, str | None]:
+    return (None, None) if job.unique is None else (job.unique.key, job.unique.scope)
+
+
+def _ties(row: BoundRow) -> tuple[str | None, int, UUID | None]:
+    after = "{" + ",".join(map(str, row.job.after)) + "}" if row.job.after else None
+    return after, row.parents_left, row.batch_id
+
+
+def _insert(
+    connection: Connection,
+    statement: sa.TextualSelect,
+    names: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    process_id: UUID,
+) -> dict[UUID, JobView]:
+    columns: dict[str, Any] = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    result = connection.execute(statement, {**columns, "process_id": process_id})
+    return {row["id"]: JobView(**row) for row in result.mappings()}
+
+
+#: The first fields of NewJob, as PostgreSQL has them.
+_PLAIN = {
+    "id": "uuid",
+    "kind": "text",
+    "queue": "text",
+    "priority": "smallint",
+    "args": "text",
+    "redacted_args": "text",
+    "labels": "text",
+    "max_attempts": "integer",
+    "timeout_seconds": "double precision",
+    "run_at": "timestamptz",
+    "delay_seconds": "double precision",
+    "expires_seconds": "double precision",
+    "parent_id": "uuid",
+    "rerun_of": "uuid",
+    "schedule_id": "uuid",
+}
+_BOUND = {
+    "unique_key": "text",
+    "unique_scope": "text",
+    "after": "text",
+    "parents_left": "integer",
+    "batch_id": "uuid",
+}
+_SHOWN = ", ".join(name for name in JobView._fields if name != "args")
+
+
+def _statement(types: Mapping[str, str], more: str, values: str, end: str) -> sa.TextualSelect:
+    """Names of columns only; every value is bound."""
+    arrays = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in types.items())
+    waits = "row.parents_left > 0" if more else "false"
+    return sa.text(f"""
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+new AS (
+    SELECT row.*, clock.now, due.run_at AS due,
+           CASE WHEN {waits} THEN 'waiting' WHEN due.run_at > clock.now THEN 'scheduled'
+                ELSE 'queued' END AS state
+    FROM unnest({arrays}) AS row ({", ".join(types)}), clock,
+    LATERAL (SELECT coalesce(row.run_at, clock.now + row.delay_seconds * interval '1 s') AS run_at)
+        AS due
+),
+job AS (
+    INSERT INTO job (id, project_id, kind, queue, priority, args, redacted_args, labels,
+                     max_attempts, timeout_seconds, parent_id, rerun_of, schedule_id, state, seq,
+                     created_at, run_at, queued_at, expires_at{more})
+    SELECT id, project_id, kind, queue, priority, args::jsonb, redacted_args::jsonb, labels::jsonb,
+           max_attempts, timeout_seconds, parent_id, rerun_of, schedule_id, state::job_state, 1,
+           now, due, CASE state WHEN 'queued' THEN now END,
+           coalesce(due, now) + expires_seconds * interval '1 s'{values}
+    FROM new {end}
+    RETURNING *
+),
+event AS (
+    INSERT INTO job_event (job_id, seq, type, at, attempt, data)
+    SELECT id, 1, 'created', created_at, 0, jsonb_build_object('state', state) FROM job
+),
+counted AS (
+    INSERT INTO intake_total (process_id, bucket, accepted)
+    SELECT CAST(:process_id AS uuid), left(CAST(id AS text), 8) AS bucket, count(*)
+    FROM job GROUP BY bucket ORDER BY bucket
+    ON CONFLICT (bucket, process_id)
+    DO UPDATE SET accepted = intake_total.accepted + excluded.accepted
+)
+SELECT {_SHOWN}, coalesce(redacted_args, args) AS args FROM job
+""").columns(  # noqa: S608 - see above
+        state=STATE, args=JSONB, result=JSONB, error=JSONB, progress=JSONB, labels=JSONB
+    )
+
+
+_INSERT = _statement({"project_id": "text", **_PLAIN}, "", "", "")
+# In the order of the keys, so that two requests that bring several never wait for each other.
+_INSERT_BOUND = _statement(
+    {"project_id": "text", **_PLAIN, **_BOUND},
+    f", {', '.join(_BOUND)}",
+    ", unique_key, unique_scope, after::uuid[], parents_left, batch_id",
+    "ORDER BY unique_key ON CONFLICT DO NOTHING",
+)
