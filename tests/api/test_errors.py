@@ -39,6 +39,9 @@ EXAMPLES: list[errors.JobsError] = [
     errors.KeyReused("key", datetime.now(UTC)),
     errors.KeyInFlight("key"),
     errors.JobDeleted("key"),
+    errors.UniqueConflict("key", uuid4()),
+    errors.BatchNotFound(uuid4()),
+    errors.BatchClosed(uuid4(), "adding jobs"),
     errors.DatabaseUnavailable(),
     errors.BrokerUnavailable(),
 ]

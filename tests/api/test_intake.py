@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -223,7 +224,7 @@ def test_who_has_gone_away_does_not_disturb(settings: Settings, engine: Engine) 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_nobody_waits_for_a_writer_that_has_died(settings: Settings) -> None:
-    broken: Any = Intake("default", [None])  # type: ignore[list-item]
+    broken: Any = Intake("default", [SimpleNamespace(is_plain=True)])  # type: ignore[list-item]
 
     async def send(writer: IntakeWriter) -> None:
         assert writer.is_alive

@@ -167,7 +167,10 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
     ({"labels": {f"k{n}": "" for n in range(65)}}, "#/labels"),
     ({"labels": {"a/b~c": "\0"}}, "#/labels/a~1b~0c"),
     ({"colour": "red"}, "#/colour"),
-    ({"unique": {"key": "later"}}, "#/unique"),
+    ({"unique": {"key": ""}}, "#/unique/key"),
+    ({"unique": {"key": "a", "scope": "always"}}, "#/unique/scope"),
+    ({"after": ["#0"]}, "#/after/0"),
+    ({"after": [NOBODY]}, "#/after/0"),
 ]
 
 
