@@ -25,6 +25,9 @@ from jobs.waiting.batches import get_batch
 async def submit_batch(request: Request, body: NewJobs) -> Response:
     """All of the jobs are accepted, and their batch where one was asked for; or none is."""
     parts = parts_of(request)
+    for callback in (body.on_complete, body.on_success):
+        if callback is not None:
+            principal_of(request).require_kind(callback.kind)
     if not body.is_batch:
         return await _submit(request, body, None, b"")
     batch = NewBatch(

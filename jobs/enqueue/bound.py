@@ -136,7 +136,7 @@ def _find_unmet(connection: Connection, intake: Intake) -> dict[UUID, list[UUID]
     statement = sa.select(col(Job.id), col(Job.state)).where(
         col(Job.id).in_(named), col(Job.project_id) == intake.project_id
     )
-    states = dict(connection.execute(statement).tuples().all())
+    states = {row.id: row.state for row in connection.execute(statement)}
     flaws: list[Flaw] = []
     unmet: dict[UUID, list[UUID]] = {}
     for job in intake.jobs:
