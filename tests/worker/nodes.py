@@ -156,7 +156,10 @@ class Worker(CeleryTestWorker):  # type: ignore[misc] # pytest-celery has no typ
 
 def environment(settings: Settings) -> dict[str, str]:
     """The settings as variables."""
+    secret_key = settings.secret_key
     return {
+        "LADING_SECRET_KEY": "" if secret_key is None else secret_key.get_secret_value(),
+        "LADING_HTTP_ALLOW_NETWORKS": ",".join(map(str, settings.http_allow_networks)),
         "LADING_DATABASE_URL": settings.database_url.get_secret_value(),
         "LADING_BROKER_URL": settings.broker_url.get_secret_value(),
         "LADING_KINDS": ",".join(settings.kinds),
