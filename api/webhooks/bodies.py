@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
 
 from api.bodies import Moment, Seconds, Text
 from jobs.settings import Settings
-from jobs.webhooks.endpoints import PATTERN
+from lading.patterns import LENGTH, WRONG, is_pattern
 
 MOST_PATTERNS = 100
 LONGEST_OVERLAP = 7 * 24 * 3600  # seconds; a secret that goes on for longer is not rotated
@@ -21,8 +21,14 @@ def _plain(url: HttpUrl) -> HttpUrl:
     return url
 
 
+def _pattern(text: str) -> str:
+    if not is_pattern(text):
+        raise ValueError(WRONG)
+    return text
+
+
 Url = Annotated[HttpUrl, AfterValidator(_plain), Field(max_length=_LONGEST_URL)]
-Pattern = Annotated[str, Field(pattern=f"^(?:{PATTERN.pattern})$")]
+Pattern = Annotated[Text, AfterValidator(_pattern), Field(min_length=1, max_length=LENGTH)]
 Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=MOST_PATTERNS)]
 Description = Annotated[Text, Field(max_length=1000)]
 _URL = "Where events are POSTed: https, or http in a network of LADING_HTTP_ALLOW_NETWORKS"

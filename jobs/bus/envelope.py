@@ -45,6 +45,7 @@ class NewEvent(NamedTuple):
     document: dict[str, Any]  #: the JSON format
     text: str  #: the same, as it is stored
     depth: int = 0  #: jobs in a row that led to it
+    job_id: UUID | None = None  #: of a fact about a job's end: that job
 
 
 def read_event(document: Any, pointer: str = "#") -> NewEvent:

@@ -28,6 +28,7 @@ from jobs.registry import Registry
 from jobs.states import JobState
 from jobs.submissions import NewJob
 from jobs.views import JobView
+from jobs.webhooks.fanning import BusEvent, fan_out
 from lading.patterns import ANY, patterns_of
 
 MOST_DEPTH = 8  # jobs in a row that events have made of each other's ends; more are a loop
@@ -41,6 +42,7 @@ class Published:
     event: Accepted
     is_new: bool  #: False: it had been accepted before, and nothing was done
     jobs: list[JobView] = field(default_factory=list)  #: made now
+    deliveries: list[JobView] = field(default_factory=list)  #: likewise, for its webhooks
 
 
 def publish(
@@ -60,10 +62,16 @@ def publish(
     known = [event for event in firsts.values() if event.id not in received]
     found = find_events(connection, project_id, [(e.source, e.event_id) for e in known])
     fired = fire(connection, registry, project_id, _meetings(connection, project_id, fresh))
-    # The place for whoever else is told of new events in their own transaction.
+    told = fan_out(
+        connection,
+        registry,
+        project_id,
+        [BusEvent(event.document, event.job_id) for event in fresh],
+        process_id=_process_of(connection),
+    )
     published = {
-        event.id: Published(_accepted(event, received[event.id], firings), is_new=True, jobs=jobs)
-        for event in fresh
+        event.id: Published(_accepted(event, received[event.id], firings), is_new=True, jobs=jobs, deliveries=deliveries)
+        for event, deliveries in zip(fresh, told, strict=True)
         for firings, jobs in [fired.get(event.id, ([], []))]
     }
     results = []
@@ -74,7 +82,8 @@ def publish(
         )
         # A commit whose answer was lost is tried again with the same ids: then it is new.
         is_new = first is event and (result.is_new or result.event.id == event.id)
-        results.append(Published(result.event, is_new, result.jobs if is_new else []))
+        made = {"jobs": result.jobs, "deliveries": result.deliveries} if is_new else {}
+        results.append(Published(result.event, is_new, **made))
     return results
 
 
@@ -113,7 +122,7 @@ def fire(
 
 def tell(hints: Hints, project_id: str, published: Iterable[Published]) -> None:
     """The new jobs start at once, and whoever listens hears of them; call it after the commit."""
-    jobs = [job for each in published for job in each.jobs]
+    jobs = [job for each in published for job in (*each.jobs, *each.deliveries)]
     hints.tell(created(project_id, job) for job in jobs)
     hints.wake(sorted({job.queue for job in jobs if job.state is JobState.QUEUED}))
 

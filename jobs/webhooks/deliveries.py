@@ -1,7 +1,7 @@
 """Deliveries as readers see them, made again, settled, and forgotten. Nothing here commits."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
@@ -196,15 +196,16 @@ def send_test(
 ) -> tuple[DeliveryView, list[JobView]]:
     """The endpoint gets an event of its own, whatever it asks for. WebhookOff, WebhookMissing."""
     _require_on(connection, project_id, webhook_id)
-    event = BusEvent(
-        id=str(uuid7()),
-        source=f"/lading/webhooks/{webhook_id}",
-        type=TEST,
-        at=datetime.now(UTC),
-        data={"webhook_id": str(webhook_id), "message": "It works."},
-    )
-    jobs = post(connection, registry, project_id, event, webhook_id, process_id=process_id)
-    sent = sa.and_(_of(project_id, webhook_id), col(WebhookDelivery.event_id) == event.id)
+    event = {
+        "specversion": "1.0",
+        "id": str(uuid7()),
+        "source": f"/lading/webhooks/{webhook_id}",
+        "type": TEST,
+        "data": {"webhook_id": str(webhook_id), "message": "It works."},
+    }
+    told = BusEvent(event)
+    jobs = post(connection, registry, project_id, told, webhook_id, process_id=process_id)
+    sent = sa.and_(_of(project_id, webhook_id), col(WebhookDelivery.event_id) == event["id"])
     row = connection.execute(sa.select(*_SHOWN).where(sent)).one()
     return DeliveryView._make(row), jobs
 

@@ -1,6 +1,5 @@
 """Endpoints and their secrets: made, shown, changed, rotated, deleted. Nothing here commits."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,7 +17,6 @@ from jobs.vault import Vault
 from jobs.webhooks.models import WebhookEndpoint, WebhookSecret
 from jobs.webhooks.signing import make_secret
 
-PATTERN = re.compile(r"[!-~]{1,255}")  # of event types: printable, without blanks; `*` is any text
 MOST_SECRETS = 5  # that sign at a time; a header of so many signatures is 300 characters
 
 

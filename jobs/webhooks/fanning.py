@@ -6,8 +6,7 @@ DELIVER, so that leases, retries and history are those of any job; what happens 
 no deliveries again.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,26 +20,23 @@ from jobs.ids import uuid7
 from jobs.registry import Registry
 from jobs.submissions import NewJob, Submission, check
 from jobs.views import JobView
+from lading.patterns import patterns_of
 
 DELIVER = "webhook.deliver"  #: the kind; its args are {"delivery_id": …}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BusEvent:
-    """An event as the bus has it: the attributes of a CloudEvent, and what it is about."""
+class BusEvent(NamedTuple):
+    """An event as the bus has it."""
 
-    id: str  #: unique among those of its `source`
-    source: str
-    type: str
-    at: datetime  #: when it happened; aware
-    data: Any  #: JSON
-    subject: str | None = None
+    document: Mapping[str, Any]  #: the CloudEvent in its JSON format, with its data
     job_id: UUID | None = None  #: of a fact about a job's end: that job
 
     @property
     def is_of_a_delivery(self) -> bool:
         """Whether it tells of a job that delivers events: that is told to nobody, or never ends."""
-        return isinstance(self.data, dict) and self.data.get("kind") == DELIVER
+        data = self.document.get("data")
+        is_own = str(self.document["source"]).startswith("/lading/")
+        return is_own and isinstance(data, dict) and data.get("kind") == DELIVER
 
 
 class _Receiver(NamedTuple):
@@ -58,18 +54,23 @@ def fan_out(
     events: Sequence[BusEvent],
     *,
     process_id: UUID,
-) -> list[JobView]:
-    """Each event has a delivery to each of its receivers, and a job that makes it; these jobs.
+) -> list[list[JobView]]:
+    """Each event has a delivery to each of its receivers, and a job that makes it.
+
+    The jobs, by event.
 
     An event that a receiver has had makes no second one. One statement where nobody wants any of
     them. `process_id` is that of `enqueue`; whoever commits wakes the jobs' queues. Locks the
     endpoints against deletion.
     """
-    told = [event for event in events if not event.is_of_a_delivery]
-    receivers = _receivers(connection, project_id, told) if told else []
-    if not receivers:
-        return []
-    return _post(connection, registry, project_id, told, receivers, process_id=process_id)
+    receivers = _receivers(connection, project_id, events) if events else []
+    jobs: list[list[JobView]] = [[] for _ in events]
+    made: list[tuple[int, JobView]] = []
+    if receivers:
+        made = _post(connection, registry, project_id, events, receivers, process_id=process_id)
+    for number, job in made:
+        jobs[number].append(job)
+    return jobs
 
 
 def post(
@@ -83,7 +84,8 @@ def post(
 ) -> list[JobView]:
     """As fan_out, to that one endpoint, whatever types it asks for."""
     receiver = _Receiver(0, endpoint_id, None, None, None)
-    return _post(connection, registry, project_id, [event], [receiver], process_id=process_id)
+    made = _post(connection, registry, project_id, [event], [receiver], process_id=process_id)
+    return [job for _, job in made]
 
 
 def _post(
@@ -94,7 +96,8 @@ def _post(
     receivers: Sequence[_Receiver],
     *,
     process_id: UUID,
-) -> list[JobView]:
+) -> list[tuple[int, JobView]]:
+    """Jobs, each with its event's place in `events`."""
     bodies = [body_of(event) for event in events]
     rows = [
         {
@@ -104,16 +107,18 @@ def _post(
             "about_job_id": receiver.job_id,
             "url": receiver.url,
             "sealed": receiver.sealed,
-            "event_source": events[receiver.number].source,
-            "event_id": events[receiver.number].id,
-            "event_type": events[receiver.number].type,
+            "event_source": events[receiver.number].document["source"],
+            "event_id": events[receiver.number].document["id"],
+            "event_type": events[receiver.number].document["type"],
             "body": bodies[receiver.number],
         }
         for receiver in receivers
     ]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     made = connection.execute(_INSERT, {"project": project_id, **columns})
-    return deliver(connection, registry, project_id, [*made], process_id=process_id)
+    jobs = deliver(connection, registry, project_id, [*made], process_id=process_id)
+    numbers = {row["job_id"]: each.number for row, each in zip(rows, receivers, strict=True)}
+    return [(numbers[job.id], job) for job in jobs]
 
 
 def deliver(
@@ -134,21 +139,16 @@ def deliver(
 
 
 def body_of(event: BusEvent) -> str:
-    """The event as it is sent: Standard Webhooks' three members within a CloudEvent 1.0."""
-    at = event.at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    subject = {} if event.subject is None else {"subject": event.subject}
-    return documents.encode(
-        {
-            "type": event.type,
-            "timestamp": at,
-            "data": event.data,
-            "specversion": "1.0",
-            "id": event.id,
-            "source": event.source,
-            "time": at,
-            **subject,
-        }
-    )
+    """The event as it is sent: a CloudEvent 1.0 with what Standard Webhooks wants beside it.
+
+    That is `timestamp`, when it happened; `type` and `data` are of both.
+    """
+    document = event.document
+    time = document.get("time") or datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    head = {"type": document["type"], "timestamp": time}
+    if "data_base64" not in document:
+        head["data"] = document.get("data")
+    return documents.encode({**head, **{k: v for k, v in document.items() if k not in head}})
 
 
 def _job(registry: Registry, delivery_id: UUID, job_id: UUID) -> NewJob:
@@ -162,31 +162,40 @@ def _job(registry: Registry, delivery_id: UUID, job_id: UUID) -> NewJob:
 def _receivers(
     connection: Connection, project_id: str, events: Sequence[BusEvent]
 ) -> list[_Receiver]:
+    """Who is to be told, by the place of the event."""
+    told = [(n, event) for n, event in enumerate(events) if not event.is_of_a_delivery]
+    patterns = [(n, pattern) for n, event in told for pattern in _patterns(event)]
     binds = {
         "project": project_id,
-        "types": [event.type for event in events],
-        "jobs": [event.job_id for event in events],
+        "numbers": [number for number, _ in patterns],
+        "patterns": [pattern for _, pattern in patterns],
+        "ended": [number for number, event in told if event.job_id is not None],
+        "jobs": [event.job_id for _, event in told if event.job_id is not None],
     }
     return [_Receiver._make(row) for row in connection.execute(_RECEIVERS, binds)]
 
 
-# In a pattern `*` is any text, and what LIKE takes for its own signs stands for itself.
-_RECEIVERS = sa.text(r"""
+def _patterns(event: BusEvent) -> list[str]:
+    return patterns_of(str(event.document["type"]))
+
+
+_RECEIVERS = sa.text("""
 WITH event AS (
-    SELECT * FROM unnest(CAST(:types AS text[]), CAST(:jobs AS uuid[]))
-                  WITH ORDINALITY AS event (type, job_id, number)
+    SELECT number, array_agg(pattern) AS patterns
+    FROM unnest(CAST(:numbers AS integer[]), CAST(:patterns AS text[])) AS each (number, pattern)
+    GROUP BY number
 )
-SELECT CAST(number AS integer) - 1, endpoint_id, NULL::uuid, NULL::text, NULL::bytea FROM (
+SELECT number, endpoint_id, NULL::uuid, NULL::text, NULL::bytea FROM (
     SELECT event.number, endpoint.id AS endpoint_id
     FROM event JOIN webhook_endpoint AS endpoint
-      ON endpoint.project_id = :project AND endpoint.enabled AND EXISTS (
-         SELECT FROM unnest(endpoint.event_types) AS pattern
-         WHERE event.type LIKE replace(regexp_replace(pattern, '([\\%_])', '\\\1', 'g'), '*', '%'))
+      ON endpoint.project_id = :project AND endpoint.enabled
+     AND endpoint.event_types && event.patterns
     ORDER BY endpoint.id FOR KEY SHARE OF endpoint
 ) AS wanted
 UNION ALL
-SELECT CAST(number AS integer) - 1, NULL, job_id, webhook.url, webhook.sealed
-FROM event JOIN job_webhook AS webhook USING (job_id)
+SELECT number, NULL, webhook.job_id, webhook.url, webhook.sealed
+FROM unnest(CAST(:ended AS integer[]), CAST(:jobs AS uuid[])) AS ended (number, job_id)
+JOIN job_webhook AS webhook USING (job_id)
 """)
 _INSERT = sa.text("""
 INSERT INTO webhook_delivery (id, project_id, endpoint_id, about_job_id, url, sealed, event_source,

@@ -36,7 +36,7 @@ class WebhookEndpoint(SQLModel, table=True):
     project_id: str
     url: str
     description: str
-    event_types: list[str] = Field(sa_type=ARRAY(Text))  #: patterns; `*` is any text
+    event_types: list[str] = Field(sa_type=ARRAY(Text))  #: patterns, see lading.patterns
     enabled: bool
     disabled_reason: str | None = None  #: see jobs.webhooks.endpoints.DisabledReason
     disabled_at: datetime | None = Field(default=None, sa_type=_TIME)

@@ -109,6 +109,7 @@ def test_a_rotation_shows_the_new_secret_and_when_the_old_one_ends(api: Api) -> 
         ("#/event_types", {"event_types": []}),
         ("#/event_types/0", {"event_types": ["with blanks"]}),
         ("#/event_types/0", {"event_types": [""]}),
+        ("#/event_types/0", {"event_types": ["*.created"]}),
         ("#/secret", {"secret": "whsec_mine"}),
         ("#/enabled", {"enabled": None}),
     ],
@@ -144,6 +145,16 @@ def test_a_test_event_is_a_delivery_of_its_own(api: Api) -> None:
     replay = api.http.post(f"{path}/deliveries/{delivery.id}/replay")
     problem(replay, 409, "delivery-pending")
     problem(api.http.get(f"{path}/deliveries/{uuid4()}"), 404, "delivery-not-found")
+
+
+def test_an_event_that_is_published_is_delivered_with_it(api: Api) -> None:
+    made = make(api, "order.*")
+    event = {"type": "order.paid", "id": str(uuid4()), "data": {"n": 1}}
+    for _ in range(2):  # twice the same is one
+        assert api.http.post("/v1/events", json=event).status_code in {200, 202}
+    (item,) = api.http.get(f"/v1/webhooks/{made['id']}/deliveries").json()["items"]
+    assert (item["event_id"], item["event_type"]) == (event["id"], "order.paid")
+    assert api.job(item["job_id"])["state"] == "queued"
 
 
 def test_what_has_failed_is_replayed_one_or_all(api: Api, engine: Engine) -> None:

@@ -38,13 +38,14 @@ def make_endpoint(connection: Connection, *types: str, **options: Any) -> tuple[
     return view.id, secret
 
 
-def event(type_: str = "user.created", **fields: Any) -> BusEvent:
-    defaults = {"id": str(uuid4()), "source": "tests", "at": datetime.now(UTC), "data": {"n": 1}}
-    return BusEvent(type=type_, **{**defaults, **fields})
+def event(type_: str = "user.created", job_id: UUID | None = None, **fields: Any) -> BusEvent:
+    document = {"specversion": "1.0", "id": str(uuid4()), "source": "tests", "data": {"n": 1}}
+    return BusEvent({**document, "type": type_, **fields}, job_id)
 
 
 def fan(connection: Connection, *events: BusEvent, project: str = PROJECT) -> list[Any]:
-    return fan_out(connection, REGISTRY, project, events, process_id=PROCESS)
+    made = fan_out(connection, REGISTRY, project, events, process_id=PROCESS)
+    return [job for jobs in made for job in jobs]
 
 
 def listed(connection: Connection, webhook_id: UUID, *states: DeliveryState) -> list[Any]:
@@ -69,9 +70,7 @@ def record(
     [
         ("*", ["user.created", "x"], []),
         ("user.*", ["user.created", "user.profile.changed"], ["user", "users.created"]),
-        ("*.created", ["user.created"], ["created", "user.created.twice"]),
         ("user.created", ["user.created"], ["user.createdx", "User.created"]),
-        ("a_b%c\\d", ["a_b%c\\d"], ["axb%c\\d", "a_bxc\\d", "a_b%cd"]),
     ],
 )
 def test_a_pattern_takes_types(
@@ -86,17 +85,17 @@ def test_an_event_makes_a_delivery_and_a_job_for_each_receiver_once(
     connection: Connection,
 ) -> None:
     one, _ = make_endpoint(connection, "user.*")
-    two, _ = make_endpoint(connection, "nothing", "*.created")
+    two, _ = make_endpoint(connection, "nothing", "user.created", "*")
     make_endpoint(connection, "*", project="other")
     make_endpoint(connection, "*", enabled=False)
     make_endpoint(connection, "job.*")
     told = event()
-    jobs = fan(connection, told, event("nobody.asks"))
+    jobs = fan(connection, told)
     assert [job.kind for job in jobs] == [DELIVER, DELIVER]
     assert {job.queue for job in jobs} == {"io"}
     (first,), (second,) = listed(connection, one), listed(connection, two)
     assert {first.job_id, second.job_id} == {job.id for job in jobs}
-    assert (first.state, first.attempts, first.event_id) == ("pending", 0, told.id)
+    assert (first.state, first.attempts, first.event_id) == ("pending", 0, told.document["id"])
     assert first.next_at is not None
     assert fan(connection, told) == []
     assert len(listed(connection, one)) == 1
@@ -104,8 +103,10 @@ def test_an_event_makes_a_delivery_and_a_job_for_each_receiver_once(
 
 def test_jobs_that_deliver_are_told_to_nobody(connection: Connection) -> None:
     make_endpoint(connection, "*")
-    assert fan(connection, event("job.succeeded", data={"kind": DELIVER})) == []
-    assert len(fan(connection, event("job.succeeded", data={"kind": "email.send"}))) == 1
+    source = "/lading/jobs/1"
+    own = event("job.succeeded", source=source, data={"kind": DELIVER})
+    assert fan(connection, own) == []
+    assert len(fan(connection, event("job.succeeded", source=source, data={"kind": "x"}))) == 1
 
 
 def test_the_end_of_a_job_goes_to_its_own_webhook(connection: Connection) -> None:
@@ -127,22 +128,28 @@ def test_the_end_of_a_job_goes_to_its_own_webhook(connection: Connection) -> Non
 
 def test_the_body_is_a_standard_webhook_and_a_cloud_event(connection: Connection) -> None:
     webhook_id, _ = make_endpoint(connection)
-    told = event(subject="users/1", data={"name": "Änn"})
+    at = "2026-01-02T03:04:05Z"
+    told = event(subject="users/1", data={"name": "Änn"}, time=at, timestamp="theirs", region="eu")
     fan(connection, told)
     (delivery,) = listed(connection, webhook_id)
-    parcel = attempt(connection, delivery)
-    body = json.loads(parcel.body)
-    at = told.at.isoformat().replace("+00:00", "Z")
-    assert body == {
-        "type": "user.created",
-        "timestamp": at,
-        "data": {"name": "Änn"},
+    body = json.loads(attempt(connection, delivery).body)
+    assert body == {**told.document, "timestamp": at}
+    assert list(body)[:3] == ["type", "timestamp", "data"]
+
+
+def test_bytes_stay_in_their_own_member(connection: Connection) -> None:
+    webhook_id, _ = make_endpoint(connection)
+    document = {
         "specversion": "1.0",
-        "id": told.id,
+        "id": "1",
         "source": "tests",
-        "time": at,
-        "subject": "users/1",
+        "type": "x",
+        "data_base64": "AA==",
     }
+    fan(connection, BusEvent(document))
+    (delivery,) = listed(connection, webhook_id)
+    body = json.loads(attempt(connection, delivery).body)
+    assert (body["data_base64"], "data" in body, "timestamp" in body) == ("AA==", False, True)
 
 
 def test_the_reference_library_verifies_what_is_signed(connection: Connection) -> None:

@@ -58,14 +58,9 @@ class Receiver:
                 connection, VAULT, PROJECT, url=url, event_types=["tests.*"]
             )
             self.id = view.id
-            event = BusEvent(
-                id=str(uuid4()),
-                source="tests",
-                type="tests.happened",
-                at=datetime.now(UTC),
-                data={"n": 1},
-            )
-            fan_out(connection, REGISTRY, PROJECT, [event], process_id=uuid4())
+            event = {"specversion": "1.0", "id": str(uuid4()), "source": "tests"}
+            told = BusEvent({**event, "type": "tests.happened", "data": {"n": 1}})
+            fan_out(connection, REGISTRY, PROJECT, [told], process_id=uuid4())
             connection.execute(
                 sa.text("UPDATE webhook_endpoint SET event_types = '{none}' WHERE id = :id"),
                 {"id": self.id},

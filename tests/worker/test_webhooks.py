@@ -1,7 +1,7 @@
 """A delivery by a real worker that is killed after the request and before its report."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import IPv4Network
 from typing import Any
 from uuid import UUID, uuid4
@@ -64,10 +64,9 @@ def test_a_worker_killed_after_the_request_sends_the_same_id_again(
         view, secret = endpoints.create_endpoint(
             connection, Vault.of(settings), PROJECT, url=site.url("/hook"), event_types=["*"]
         )
-        event = BusEvent(
-            id="1", source="tests", type="user.created", at=datetime.now(UTC), data={"n": 1}
-        )
-        (job,) = fan_out(connection, platform.registry, PROJECT, [event], process_id=uuid4())
+        document = {"specversion": "1.0", "id": "1", "source": "tests", "type": "user.created"}
+        event = BusEvent({**document, "data": {"n": 1}})
+        ((job,),) = fan_out(connection, platform.registry, PROJECT, [event], process_id=uuid4())
     platform.broker.ring([Bell(job.queue, job.kind, ((job.id, 1),), job.priority)])
     eventually(lambda: node.process.poll() is not None, within=30)
     site.answers["/hook"] = reply()

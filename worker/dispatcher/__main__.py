@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -28,9 +29,10 @@ from worker.dispatcher.rescue import Rescue
 from worker.dispatcher.retention import Retention, terms_of
 from worker.dispatcher.ring_again import RingAgain
 from worker.dispatcher.wake import Wake
+from worker.dispatcher.webhooks import Webhooks
 
 END_WITHIN = 0.8  # seconds; a turn takes milliseconds, unless a server is frozen
-SERVICES = 8  # of the process, each with its connection
+SERVICES = 9  # of the process, each with its connection
 # Milliseconds in a transaction without a statement, which takes one: as long as a dispatcher that
 # is frozen in it keeps the others from a queue.
 MAY_STAND_STILL = 2000
@@ -75,6 +77,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         Loop(
             "retention", Retention(terms_of(settings), FileStore(settings.files_dir)), transactional
         ),
+        Loop("webhooks", Webhooks(timedelta(seconds=settings.retain_deliveries_seconds)), single),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
     return loops, Wake(broker_url, [dispatch.nudge, release.nudge])
