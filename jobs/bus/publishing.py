@@ -70,7 +70,12 @@ def publish(
         process_id=_process_of(connection),
     )
     published = {
-        event.id: Published(_accepted(event, received[event.id], firings), is_new=True, jobs=jobs, deliveries=deliveries)
+        event.id: Published(
+            _accepted(event, received[event.id], firings),
+            is_new=True,
+            jobs=jobs,
+            deliveries=deliveries,
+        )
         for event, deliveries in zip(fresh, told, strict=True)
         for firings, jobs in [fired.get(event.id, ([], []))]
     }
