@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-docker chaos check fmt audit lock upgrade clean
+.PHONY: help dev test test-docker chaos bench check fmt audit lock upgrade clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test-docker: $(VENV)/test.installed ## Run the tests that need Docker and its im
 
 chaos: $(VENV)/test.installed ## Kill, freeze and wipe under load: is anything lost or wrong?
 	@$(BIN)/python -m chaos $(ARGS)
+
+bench: $(VENV)/test.installed ## Measure beside peers: rates, latency, CPU for each job
+	@$(BIN)/python -m bench $(ARGS)
 
 check: $(VENV)/test.installed ## Check format, lint, types, imports, locks and migrations
 	$(BIN)/ruff format --check .
