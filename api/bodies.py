@@ -12,6 +12,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    HttpUrl,
+    SecretStr,
     model_validator,
 )
 
@@ -28,11 +30,13 @@ from jobs.submissions import (
     MAX_LABELS,
     MOST_ATTEMPTS,
     MOST_PARENTS,
+    Hook,
     OnConflict,
     Submission,
     Unique,
 )
 from jobs.submissions import Scope as UniqueScope
+from jobs.webhooks.signing import secret_bytes
 from lading.authoring import NAME_LENGTH, QUEUE
 
 MOST_IN_BATCH = 1000
@@ -65,12 +69,26 @@ def _is_near(value: datetime) -> datetime:
     return value
 
 
+def _without_secrets(url: HttpUrl) -> HttpUrl:
+    if url.username or url.password:
+        raise ValueError("credentials do not belong into the address; deliveries are signed")
+    if url.fragment is not None:
+        raise ValueError("a fragment is not sent")
+    return url
+
+
+def _is_secret(value: SecretStr) -> SecretStr:
+    secret_bytes(value.get_secret_value())
+    return value
+
+
 Integer = Annotated[int, BeforeValidator(_is_number)]
 Seconds = Annotated[
     float, BeforeValidator(_is_number), Field(le=LONGEST.total_seconds(), allow_inf_nan=False)
 ]
 Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339), AfterValidator(_is_storable)]
 Text = Annotated[str, Field(pattern=_STORABLE)]
+WebhookUrl = Annotated[HttpUrl, AfterValidator(_without_secrets), Field(max_length=2000)]
 QueueName = Annotated[str, Field(pattern=f"^(?:{QUEUE.pattern})$", max_length=NAME_LENGTH)]
 KindPattern = Annotated[str, Field(pattern=f"^(?:{PATTERN.pattern})$", max_length=NAME_LENGTH)]
 Label = Annotated[str, Field(pattern=_STORABLE, max_length=MAX_LABEL_LENGTH)]
@@ -101,6 +119,22 @@ class UniqueKey(_Body):
         description="`reject`: 409 with the `job_id` that has the key; `return`: 200 with that job;"
         " `replace`: it is cancelled, unless it runs",
     )
+
+
+class JobWebhook(_Body):
+    """Who is told how the job has ended."""
+
+    url: WebhookUrl = Field(
+        description="Where `job.succeeded`, `job.failed` or `job.cancelled` is POSTed",
+        examples=["https://example.org/hooks"],
+    )
+    secret: Annotated[SecretStr, AfterValidator(_is_secret)] | None = Field(
+        default=None, description="`whsec_…`, to sign it with; without, it is not signed"
+    )
+
+    def hook(self) -> Hook:
+        """The same as the domain takes it."""
+        return Hook(str(self.url), self.secret.get_secret_value() if self.secret else None)
 
 
 class NewJob(_Body):
@@ -152,6 +186,7 @@ class NewJob(_Body):
         " does not, `cancelled`, reason `dependency`. In a batch `#0` is its first job",
         examples=[[]],
     )
+    webhook: JobWebhook | None = Field(default=None, description="Told how this job has ended")
 
     @model_validator(mode="after")
     def _starts_at_one_time(self) -> Self:
@@ -174,6 +209,7 @@ class NewJob(_Body):
             labels=self.labels,
             unique=Unique(**dict(self.unique)) if self.unique else None,
             after=self.after,
+            webhook=self.webhook.hook() if self.webhook else None,
         )
 
 

@@ -9,6 +9,7 @@ from api.documents import job_document, json_response
 from api.keyring import Principal
 from api.parts import Parts
 from api.preconditions import etag
+from api.sealing import sealed
 from api.waiting import is_final, job_when
 from jobs.enqueue import Accepted, Intake, NewBatch
 from jobs.submissions import Submission, check, check_all, fingerprint
@@ -71,6 +72,6 @@ async def accepted_response(
 
 
 async def _enter(parts: Parts, intake: Intake) -> Accepted:
-    accepted = await parts.intake.submit(intake)
+    accepted = await parts.intake.submit(sealed(parts.vault, parts.settings, intake))
     parts.metrics.count_submitted(accepted.made)
     return accepted

@@ -31,6 +31,7 @@ MAX_KEY_LENGTH = 255  # characters of a unique key: it stands in an index
 MOST_PARENTS = 100  # that a job waits for; more of them are a batch
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _SIBLING = re.compile("#[0-9]{1,4}")
+_HTTP = re.compile(r"https?://[^\s/]")
 
 
 Scope = Literal["active", "queued"]
@@ -45,6 +46,14 @@ class Unique(NamedTuple):
     key: str
     scope: Scope = "active"  #: while it has not ended; queued: while it has not started
     on_conflict: OnConflict = "reject"  #: the new one; or return the other, or replace that
+
+
+class Hook(NamedTuple):
+    """Who is told how one job has ended."""
+
+    url: str
+    secret: str | None = None  #: `whsec_…`, for signatures; None: it is told without
+    sealed: bytes | None = None  #: the secret as it may be stored, bound to the job's id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +74,7 @@ class Submission:
     rerun_of: UUID | None = None
     unique: Unique | None = None
     after: Sequence[UUID | str] = ()  #: jobs to wait for; `#2`: the third of the same batch
+    webhook: Hook | None = None
 
 
 class NewJob(NamedTuple):
@@ -88,11 +98,12 @@ class NewJob(NamedTuple):
     unique: Unique | None = None
     after: Sequence[UUID] = ()  #: each once
     pointer: str = "#"  #: where it stands in what was sent
+    webhook: Hook | None = None
 
     @property
     def is_plain(self) -> bool:
-        """Whether it depends on no other job, so that it can share a statement with any."""
-        return self.unique is None and not self.after
+        """Whether it is a row that depends on no other, so that it can share a statement."""
+        return self.unique is None and not self.after and self.webhook is None
 
 
 def check_all(registry: Registry, submissions: Sequence[Submission]) -> list[NewJob]:
@@ -131,7 +142,7 @@ def check(
     kind = registry.get(submission.kind)
     if kind is None:
         raise InvalidSubmission(Flaw(f"{pointer}/kind", f"there is no kind {submission.kind!r}"))
-    if found := [*_out_of_bounds(submission, pointer)]:
+    if found := [*_out_of_bounds(submission, pointer), *_wrong_ties(submission, pointer)]:
         raise InvalidSubmission(*found)
     try:
         model = kind.args_model.model_validate_json(_json(submission.args, f"{pointer}/args"))
@@ -156,6 +167,7 @@ def check(
         unique=submission.unique,
         after=_parents(submission.after, earlier, f"{pointer}/after") if submission.after else (),
         pointer=pointer,
+        webhook=submission.webhook,
     )
 
 
@@ -207,8 +219,13 @@ def _out_of_bounds(asked: Submission, pointer: str) -> Iterator[Flaw]:
         yield from _wrong_time(asked.run_at, f"{pointer}/run_at")
         if asked.delay is not None:
             yield Flaw(pointer, "run_at and delay exclude each other")
+
+
+def _wrong_ties(asked: Submission, pointer: str) -> Iterator[Flaw]:
     if asked.unique is not None:
         yield from _wrong_key(asked.unique, f"{pointer}/unique")
+    if asked.webhook is not None and not _HTTP.match(asked.webhook.url):
+        yield Flaw(f"{pointer}/webhook/url", "no address that begins with https:// or http://")
 
 
 def _wrong_time(run_at: object, pointer: str) -> Iterator[Flaw]:

@@ -2,23 +2,13 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from api.bodies import Moment, Seconds, Text
-from jobs.settings import Settings
+from api.bodies import Moment, Seconds, Text, WebhookUrl
 from lading.patterns import LENGTH, WRONG, is_pattern
 
 MOST_PATTERNS = 100
 LONGEST_OVERLAP = 7 * 24 * 3600  # seconds; a secret that goes on for longer is not rotated
-_LONGEST_URL = 2000  # characters
-
-
-def _plain(url: HttpUrl) -> HttpUrl:
-    if url.username or url.password:
-        raise ValueError("credentials do not belong into the address; deliveries are signed")
-    if url.fragment is not None:
-        raise ValueError("a fragment is not sent")
-    return url
 
 
 def _pattern(text: str) -> str:
@@ -27,7 +17,6 @@ def _pattern(text: str) -> str:
     return text
 
 
-Url = Annotated[HttpUrl, AfterValidator(_plain), Field(max_length=_LONGEST_URL)]
 Pattern = Annotated[Text, AfterValidator(_pattern), Field(min_length=1, max_length=LENGTH)]
 Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=MOST_PATTERNS)]
 Description = Annotated[Text, Field(max_length=1000)]
@@ -48,7 +37,7 @@ class NewWebhook(_Body):
         }
     )
 
-    url: Url = Field(description=_URL)
+    url: WebhookUrl = Field(description=_URL)
     event_types: Patterns = Field(description=_TYPES)
     description: Description = Field(default="", description="What people know it by")
     enabled: bool = Field(default=True, description="Whether it is told of anything")
@@ -59,7 +48,7 @@ class WebhookChange(_Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"enabled": True}]})
 
-    url: Url = Field(default=None, description=_URL)  # type: ignore[assignment] # unset
+    url: WebhookUrl = Field(default=None, description=_URL)  # type: ignore[assignment] # unset
     event_types: Patterns = Field(default=[], description=_TYPES)
     description: Description = Field(default="", description="What people know it by")
     enabled: bool = Field(
@@ -88,8 +77,3 @@ class ReplaySince(_Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"since": "2026-01-01T00:00:00Z"}]})
 
     since: Moment = Field(description="Those that failed, of events since this time")
-
-
-def may_be_clear(url: HttpUrl, settings: Settings) -> bool:
-    """Whether the address has TLS, or there is any network where it needs none."""
-    return url.scheme == "https" or bool(settings.http_allow_networks)

@@ -5,17 +5,17 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
-from pydantic import BaseModel, Field, HttpUrl
+from pydantic import BaseModel, Field
 
 from api.cursors import filters_of, page_link, read_cursor, write_cursor
 from api.documents import json_response
-from api.errors import body_flaw
 from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
-from api.parts import Parts, actor_of, parts_of, principal_of
+from api.parts import actor_of, parts_of, principal_of
 from api.promises import answer, problems
+from api.sealing import require_tls
 from api.strict import StrictRoute
 from api.webhooks import answers
-from api.webhooks.bodies import NewWebhook, Rotation, WebhookChange, may_be_clear
+from api.webhooks.bodies import NewWebhook, Rotation, WebhookChange
 from jobs.trail.record import Deed
 from jobs.webhooks import endpoints
 from jobs.webhooks.endpoints import EndpointView
@@ -50,7 +50,7 @@ class PageQuery(BaseModel):
 async def make_webhook(request: Request, body: NewWebhook) -> Response:
     """Tell an address of events from now on. Deliveries are signed as Standard Webhooks are."""
     parts, actor = parts_of(request), actor_of(request)
-    _check_url(body.url, parts)
+    require_tls(parts.settings, str(body.url), "#/url")
     view, secret = await parts.database.change(
         actor,
         lambda made: Deed("webhook.create", made[0].id, {"url": made[0].url}),
@@ -112,7 +112,7 @@ async def change_webhook(request: Request, webhook_id: WebhookId, body: WebhookC
     parts, actor = parts_of(request), actor_of(request)
     changes = body.changes()
     if "url" in changes:
-        _check_url(body.url, parts)
+        require_tls(parts.settings, str(body.url), "#/url")
     view = await parts.database.change(
         actor,
         Deed("webhook.change", webhook_id, changes),
@@ -163,11 +163,6 @@ async def rotate_webhook_secret(
         timedelta(seconds=overlap),
     )
     return _with_secret(view, secret, 200, {})
-
-
-def _check_url(url: HttpUrl, parts: Parts) -> None:
-    if not may_be_clear(url, parts.settings):
-        raise body_flaw("#/url", "https:// is needed: no network is listed that is reached without")
 
 
 def _with_secret(view: EndpointView, secret: str, status: int, headers: dict[str, str]) -> Response:

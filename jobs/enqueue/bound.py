@@ -1,4 +1,4 @@
-"""Intakes that are not plain: unique keys, jobs that wait for others, batches.
+"""Intakes that are not plain: unique keys, jobs that wait for others, webhooks, batches.
 
 Whether a unique key is free is decided by the unique indexes of `job`, when the row is inserted.
 What was looked up before only says what to do about the job that has the key.
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlmodel import col
 
 from jobs import lifecycle
-from jobs.enqueue import keys
+from jobs.enqueue import hooks, keys
 from jobs.enqueue.intake import Accepted, Intake, NewBatch
 from jobs.enqueue.rows import BoundRow, insert_bound
 from jobs.errors import (
@@ -65,6 +65,7 @@ def _place(connection: Connection, intake: Intake, process_id: UUID) -> Accepted
     rows = [BoundRow(project_id, job, len(unmet.get(job.id, ())), batch_id) for job in intake.jobs]
     rows += [BoundRow(project_id, job, 1, None) for job in callbacks]
     made, found, moved = _insert(connection, rows, process_id)
+    hooks.attach(connection, project_id, (row.job for row in rows if row.job.id in made))
     _wait(connection, {job_id: parents for job_id, parents in unmet.items() if job_id in made})
     if batch is not None:
         _count(connection, batch, sum(job.id in made for job in intake.jobs))

@@ -62,8 +62,10 @@ class JobWebhook(SQLModel, table=True):
     """Who is told how one job ended, as its submission asked."""
 
     __tablename__ = "job_webhook"
+    __table_args__ = (Index("job_webhook_by_project", "project_id"),)
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    project_id: str
     url: str
     sealed: bytes | None = Field(default=None, sa_type=LargeBinary)  #: bound to the job's id
 

@@ -31,11 +31,13 @@ def upgrade() -> None:
     op.create_index('webhook_endpoint_by_project', 'webhook_endpoint', ['project_id', 'id'], unique=False)
     op.create_table('job_webhook',
     sa.Column('job_id', sa.Uuid(), nullable=False),
+    sa.Column('project_id', sa.String(), nullable=False),
     sa.Column('url', sa.String(), nullable=False),
     sa.Column('sealed', sa.LargeBinary(), nullable=True),
     sa.ForeignKeyConstraint(['job_id'], ['job.id'], ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('job_id')
     )
+    op.create_index('job_webhook_by_project', 'job_webhook', ['project_id'], unique=False)
     op.create_table('webhook_delivery',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('project_id', sa.String(), nullable=False),

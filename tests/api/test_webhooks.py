@@ -197,3 +197,47 @@ def test_the_deliveries_of_a_jobs_own_webhook_are_listed_with_the_job(api: Api) 
     job = api.submit()
     assert api.http.get(f"/v1/jobs/{job['id']}/deliveries").json() == {"items": []}
     problem(api.http.get(f"/v1/jobs/{uuid4()}/deliveries"), 404, "job-not-found")
+
+
+def test_a_submission_names_its_own_webhook(api: Api, engine: Engine) -> None:
+    secret = "whsec_" + "QUJD" * 8
+    asked = {"url": URL, "secret": secret}
+    body = {"kind": "test.echo", "args": {}, "webhook": asked}
+    key = {"Idempotency-Key": str(uuid4())}
+    job = api.http.post("/v1/jobs", json=body, headers=key).json()
+    again = api.http.post("/v1/jobs", json=body, headers=key)
+    assert (again.json()["id"], again.headers["idempotency-replayed"]) == (job["id"], "true")
+    other = {**body, "webhook": {"url": URL}}
+    problem(api.http.post("/v1/jobs", json=other, headers=key), 422, "idempotency-key-reused")
+    with engine.connect() as connection:
+        row = connection.execute(
+            text("SELECT project_id, url, sealed FROM job_webhook WHERE job_id = :i"),
+            {"i": job["id"]},
+        ).one()
+    assert (row.project_id, row.url) == ("default", URL)
+    assert secret.encode() not in row.sealed
+    batch = {"jobs": [body, {"kind": "test.echo", "args": {}}, other]}
+    assert api.http.post("/v1/jobs/batch", json=batch).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("pointer", "webhook"),
+    [
+        ("#/webhook/url", {"url": "http://example.org/"}),
+        ("#/webhook/url", {"url": "nowhere"}),
+        ("#/webhook/url", {}),
+        ("#/webhook/secret", {"url": URL, "secret": "hunter2"}),
+    ],
+)
+def test_a_submissions_webhook_must_fit(api: Api, pointer: str, webhook: dict[str, Any]) -> None:
+    body = {"kind": "test.echo", "args": {}, "webhook": webhook}
+    response = api.http.post("/v1/jobs", json=body)
+    assert problem(response, 422, "validation-failed")["errors"][0]["pointer"] == pointer
+    assert "hunter2" not in response.text
+
+
+def test_a_submissions_secret_needs_a_key_and_an_address_alone_does_not(without_key: Api) -> None:
+    asked = {"url": URL, "secret": "whsec_" + "QUJD" * 8}
+    body = {"kind": "test.echo", "args": {}, "webhook": asked}
+    problem(without_key.http.post("/v1/jobs", json=body), 503, "secret-key-missing")
+    assert without_key.submit(webhook={"url": URL})["state"] == "queued"

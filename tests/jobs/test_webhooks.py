@@ -112,7 +112,12 @@ def test_jobs_that_deliver_are_told_to_nobody(connection: Connection) -> None:
 def test_the_end_of_a_job_goes_to_its_own_webhook(connection: Connection) -> None:
     job_id = make_job(connection, JobState.SUCCEEDED)
     sealed = VAULT.seal(signing.make_secret(), job_id)
-    row = {"job_id": job_id, "url": "https://example.org/own", "sealed": sealed}
+    row = {
+        "job_id": job_id,
+        "project_id": PROJECT,
+        "url": "https://example.org/own",
+        "sealed": sealed,
+    }
     connection.execute(sa.insert(JobWebhook).values(row))
     ended = event("job.succeeded", job_id=job_id)
     (job,) = fan(connection, ended, event("job.succeeded", job_id=make_job(connection)))
