@@ -87,6 +87,11 @@ TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
     errors.KeyGone: _plain("unauthenticated"),
     errors.ProjectMissing: _plain("project-not-found"),
     errors.ProjectExists: _plain("project-exists"),
+
+
+    errors.ScheduleMissing: _plain("schedule-not-found"),
+    errors.ScheduleExists: _plain("schedule-exists"),
+    errors.ScheduleFromCode: _plain("schedule-from-code"),
     errors.InvalidTransition: _invalid_transition,
     errors.LeaseLost: _plain("lease-lost"),
     errors.InvalidSubmission: _invalid_submission,

@@ -108,6 +108,28 @@ class ProjectExists(JobsError):
         self.project_id = project_id
 
 
+class ScheduleMissing(JobsError):
+    def __init__(self, schedule_id: UUID) -> None:
+        super().__init__(f"no schedule {schedule_id}")
+        self.schedule_id = schedule_id
+
+
+class ScheduleExists(JobsError):
+    """The project has another schedule of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a schedule {name!r} already")
+        self.name = name
+
+
+class ScheduleFromCode(JobsError):
+    """What a schedule from code does is changed there; here it is paused, resumed and run."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the schedule {name!r} stands in the code of its kind")
+        self.name = name
+
+
 class InvalidTransition(JobsError):
     def __init__(self, job_id: UUID, current: JobState, requested: str) -> None:
         super().__init__(f"job {job_id} is {current}; {requested} is not possible from there")

@@ -23,6 +23,7 @@ import redis
 EVENTS = "lading:events"
 WAKE = "lading:wake"
 CANCEL = "lading:cancel"
+SCHEDULES = "@schedules"  # said on WAKE when a schedule has changed; no queue is called that
 MAX_DATA_BYTES = 4096  # of an event's data in a hint; more would make a broadcast of it
 MAX_WAITING = 10_000  # hints; beyond, the oldest go: their readers look into PostgreSQL anyway
 TIMEOUT = 1.0  # seconds that the sender gives Redis

@@ -5,6 +5,7 @@ import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType, ModuleType
 
+from jobs.timing import Cron, NoTiming
 from lading.authoring import Kind, find_kind
 
 IO_QUEUE = "io"  # it and `io.*` run on threads, every other queue on processes
@@ -14,7 +15,7 @@ class Registry(Mapping[str, Kind]):
     """The kinds of one process by name, in order of their names. It does not change."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
-        """ValueError when two handlers claim the same name, or threads are to limit memory."""
+        """ValueError: two handlers claim a name, threads are to limit memory, or a bad schedule."""
         found: dict[str, Kind] = {}
         for kind in kinds:
             if found.setdefault(kind.name, kind).handler is not kind.handler:
@@ -24,6 +25,11 @@ class Registry(Mapping[str, Kind]):
                 raise ValueError(
                     f"{kind.name} cannot have a memory_limit: {kind.queue} runs on threads"
                 )
+            if kind.schedule is not None:
+                try:
+                    Cron(kind.schedule, kind.timezone).check()
+                except NoTiming as flaw:
+                    raise ValueError(f"the {flaw.field} of {kind.name}: {flaw}") from flaw
         self._kinds = MappingProxyType(dict(sorted(found.items())))
 
     def __getitem__(self, name: str) -> Kind:

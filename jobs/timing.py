@@ -45,8 +45,7 @@ class Cron:
 
     def check(self) -> None:
         """NoTiming: it cannot be read, never comes, or the zone is unknown."""
-        if self.zone not in _zones():
-            raise NoTiming("timezone", f"no IANA time zone: {self.zone!r:.100}")
+        check_zone(self.zone)
         if not self.expression.isascii() or len(self.expression) > LONGEST_EXPRESSION:
             raise NoTiming("cron", f"more than {LONGEST_EXPRESSION} characters, or none of ASCII")
         try:
@@ -131,6 +130,12 @@ class Once:
 
 
 Timing = Cron | Interval | Once
+
+
+def check_zone(name: str) -> None:
+    """NoTiming: it is the name of no IANA time zone."""
+    if name not in _zones():
+        raise NoTiming("timezone", f"no IANA time zone: {name!r:.100}")
 
 
 class Due(NamedTuple):

@@ -39,6 +39,8 @@ class Kind:
     timeout: timedelta | None = None  #: hard limit of one attempt; None: no limit
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     memory_limit: int | None = None  #: bytes that an attempt may add to its process; None: any
+    schedule: str | None = None  #: cron: a job without args whenever it says so
+    timezone: str = "UTC"  #: of the schedule
 
     @property
     def is_async(self) -> bool:
@@ -59,6 +61,8 @@ def job(
     timeout: float | timedelta | None = None,
     retry: RetryPolicy | None = None,
     memory_limit: int | str | None = None,
+    schedule: str | None = None,
+    timezone: str | None = None,
 ) -> Callable[[HandlerT], HandlerT]:
     """The decorated function handles jobs of the kind `name`, and can still be called as before.
 
@@ -67,8 +71,9 @@ def job(
     processes. `timeout` (seconds or timedelta) is the hard limit of one attempt. `memory_limit`
     (bytes, or text like "512MiB") is how much memory an attempt may add to its process, with the
     processes that it makes; one that takes more is killed, which counts as a crash. It is kept by
-    pool processes on Linux: a kind of `io` cannot have one. ValueError or TypeError when a name, a
-    number or the signature is not as said.
+    pool processes on Linux: a kind of `io` cannot have one. `schedule` (cron: `0 7 * * 1-5`) makes
+    a job with the args `{}` at these times of the IANA `timezone`, UTC if none is given. ValueError
+    or TypeError when a name, a number or the signature is not as said.
     """
     _check(NAME, "kind", name)
     _check(QUEUE, "queue", queue)
@@ -77,10 +82,14 @@ def job(
     limit = None if timeout is None else as_timedelta(timeout)
     if limit == timedelta():
         raise ValueError(f"the timeout of {name} is longer than 0 s")
+    if timezone is not None and schedule is None:
+        raise ValueError(f"{name} has a timezone, and no schedule that it could be of")
     most_memory = None if memory_limit is None else _size(name, memory_limit)
 
     def decorate(function: HandlerT) -> HandlerT:
         args_model, result_type = _signature(name, function)
+        if schedule is not None:
+            _check_needs_no_args(name, args_model)
         policy = retry or RetryPolicy()
         kind = Kind(
             name,
@@ -92,6 +101,8 @@ def job(
             limit,
             policy,
             most_memory,
+            schedule,
+            timezone or "UTC",
         )
         setattr(function, _ATTRIBUTE, kind)
         return function
@@ -117,6 +128,15 @@ def _check(pattern: re.Pattern[str], what: str, name: str) -> None:
         )
 
 
+def _check_needs_no_args(name: str, args_model: type[BaseModel]) -> None:
+    try:
+        args_model.model_validate_json("{}")
+    except ValidationError as error:
+        raise TypeError(
+            f"{name} has a schedule, so {args_model.__name__} must accept {{}}: {error}"
+        ) from None
+
+
 def _size(name: str, value: int | str) -> int:
     try:
         size = TypeAdapter(ByteSize).validate_python(value)
@@ -136,4 +156,6 @@ def _signature(name: str, function: Handler) -> tuple[type[BaseModel], Any]:
     args_model = hints.get(parameters[1]) if len(parameters) == 2 else None  # noqa: PLR2004
     if not (isinstance(args_model, type) and issubclass(args_model, BaseModel)):
         raise TypeError(f"the handler of {name} takes (context, args: a Pydantic model)")
+    if args_model is BaseModel:
+        raise TypeError(f"the args of {name} are a model of its own, not BaseModel itself")
     return args_model, result_type

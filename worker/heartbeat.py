@@ -17,6 +17,7 @@ from jobs import workers
 from jobs.catalogue import register_kinds
 from jobs.database import autocommit
 from jobs.registry import Registry
+from jobs.schedules.code import register_schedules
 from jobs.settings import Settings
 from jobs.workers import Held, WorkerProcess
 from worker.board import Running
@@ -99,6 +100,7 @@ class Heart:
         try:
             with self._engine.connect() as connection:
                 register_kinds(connection, self._registry)
+                register_schedules(connection, self._registry)
         except SQLAlchemyError as error:
             _log.warning("kinds not registered", error=str(error))
             return False

@@ -33,6 +33,11 @@ EXAMPLES: list[errors.JobsError] = [
     errors.KeyGone("abc"),
     errors.ProjectMissing("shop"),
     errors.ProjectExists("shop"),
+
+
+    errors.ScheduleMissing(uuid4()),
+    errors.ScheduleExists("nightly"),
+    errors.ScheduleFromCode("@report.daily"),
     errors.InvalidTransition(uuid4(), JobState.RUNNING, "retry"),
     errors.LeaseLost(uuid4(), 1),
     errors.InvalidSubmission(errors.Flaw("#/args", "is wrong")),

@@ -28,6 +28,7 @@ from worker.dispatcher.release import Release
 from worker.dispatcher.rescue import Rescue
 from worker.dispatcher.retention import Retention, terms_of
 from worker.dispatcher.ring_again import RingAgain
+from worker.dispatcher.schedules import Schedules
 from worker.dispatcher.wake import Wake
 from worker.dispatcher.webhooks import Webhooks
 
@@ -67,9 +68,11 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
     epoch = threading.Event()
     dispatch = Loop("dispatch", Dispatch(Broker(settings), lease, epoch), transactional)
     release = Loop("release", Release(hints, dispatch.nudge), single)
+    schedules = Loop("schedules", Schedules(hints, lease, dispatch.nudge), transactional)
     loops = [
         dispatch,
         release,
+        schedules,
         Loop("rescue", Rescue(lease, hints, dispatch.nudge), transactional),
         Loop("ring again", RingAgain(Broker(settings), dispatch.nudge), single),
         Loop("epoch", EpochWatch(Broker(settings), epoch, dispatch.nudge), transactional),
@@ -80,7 +83,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         Loop("webhooks", Webhooks(timedelta(seconds=settings.retain_deliveries_seconds)), single),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
-    return loops, Wake(broker_url, [dispatch.nudge, release.nudge])
+    return loops, Wake(broker_url, [dispatch.nudge, release.nudge], schedules.nudge)
 
 
 def make_engine(settings: Settings) -> Engine:

@@ -11,6 +11,7 @@ from jobs import retention
 from jobs.files import FileStore
 from jobs.ids import FIRST
 from jobs.retention import Terms
+from jobs.schedules.history import prune_ticks
 from jobs.settings import Settings
 from jobs.trail.reading import prune_trail
 from worker.dispatcher.loop import Rest
@@ -39,6 +40,7 @@ class Retention:
                 self._prune_jobs(connection),
                 self._prune_keys(connection),
                 self._prune_trail(connection),
+                self._prune_ticks(connection),
             ]
         )
         if has_more:
@@ -64,6 +66,11 @@ class Retention:
         self._reached = pruned.reach
         self._jobs += pruned.jobs
         return pruned.reach is not None
+
+    def _prune_ticks(self, connection: Connection) -> bool:
+        """A tick's line is kept as long as a job that succeeded."""
+        with connection.begin():
+            return prune_ticks(connection, self._terms.succeeded, KEYS) == KEYS
 
     def _prune_keys(self, connection: Connection) -> bool:
         with connection.begin():
