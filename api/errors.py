@@ -87,8 +87,6 @@ TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
     errors.KeyGone: _plain("unauthenticated"),
     errors.ProjectMissing: _plain("project-not-found"),
     errors.ProjectExists: _plain("project-exists"),
-
-
     errors.ScheduleMissing: _plain("schedule-not-found"),
     errors.ScheduleExists: _plain("schedule-exists"),
     errors.ScheduleFromCode: _plain("schedule-from-code"),

@@ -41,8 +41,6 @@ TYPES = {
         ("event-not-found", 404, "There is no such event"),
         ("trigger-not-found", 404, "There is no such trigger"),
         ("project-not-found", 404, "There is no such project"),
-
-
         ("schedule-not-found", 404, "There is no such schedule"),
         ("method-not-allowed", 405, "This address does not take that method"),
         ("idempotency-in-flight", 409, "A request with this idempotency key is still in flight"),
@@ -51,8 +49,6 @@ TYPES = {
         ("unique-conflict", 409, "Another job has the unique key"),
         ("lease-lost", 409, "The attempt does not hold the job any more"),
         ("project-exists", 409, "There is a project with this id already"),
-
-
         ("schedule-exists", 409, "There is another schedule of this name"),
         ("schedule-from-code", 409, "The schedule stands in the code of its kind"),
         ("subscription-exists", 409, "The socket has a subscription with this id already"),

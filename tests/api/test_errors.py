@@ -33,8 +33,6 @@ EXAMPLES: list[errors.JobsError] = [
     errors.KeyGone("abc"),
     errors.ProjectMissing("shop"),
     errors.ProjectExists("shop"),
-
-
     errors.ScheduleMissing(uuid4()),
     errors.ScheduleExists("nightly"),
     errors.ScheduleFromCode("@report.daily"),
