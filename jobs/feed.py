@@ -170,9 +170,13 @@ def read_position(connection: Connection) -> Position:
 
 
 def read_feed(
-    connection: Connection, place: Place, projects: Collection[str], limit: int
+    connection: Connection,
+    place: Place,
+    projects: Collection[str],
+    limit: int,
+    types: Collection[str] | None = None,
 ) -> FeedPage:
-    """The next events of these projects: `limit` or fewer, however many there are.
+    """The next events of these projects, and types if given: `limit` or fewer, however many.
 
     Each statement may see more than the one before it, so that the connection may be in autocommit.
     """
@@ -186,6 +190,7 @@ def read_feed(
         if place.until == place.after:
             return FeedPage([], Place(place.after), is_newest)
         binds = {"projects": list(projects), "limit": limit, "most_bytes": MOST_BYTES}
+        binds["types"] = None if types is None else list(types)
         binds |= dict(zip(("job", "seq"), place.read, strict=True))
         rows = [*connection.execute(_EVENTS, {**binds, **_window(place.after, place.until)})]
     events = [_event(row) for row in rows if row.is_within]
@@ -225,6 +230,7 @@ next AS (
     SELECT fresh.*, job.project_id, job.kind, job.queue, job.labels
     FROM fresh JOIN job ON job.id = fresh.job_id
     WHERE (fresh.job_id, fresh.seq) > (CAST(:job AS uuid), :seq) AND job.project_id = ANY(:projects)
+          AND (CAST(:types AS text[]) IS NULL OR fresh.type = ANY(CAST(:types AS text[])))
     ORDER BY fresh.job_id, fresh.seq LIMIT :limit
 ),
 measured AS (

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import workers
+from jobs.bus.declared import register_triggers
 from jobs.catalogue import register_kinds
 from jobs.database import autocommit
 from jobs.registry import Registry
@@ -101,6 +102,7 @@ class Heart:
             with self._engine.connect() as connection:
                 register_kinds(connection, self._registry)
                 register_schedules(connection, self._registry)
+                register_triggers(connection, self._registry)
         except SQLAlchemyError as error:
             _log.warning("kinds not registered", error=str(error))
             return False

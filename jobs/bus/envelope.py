@@ -175,8 +175,8 @@ def _is_time(value: str) -> bool:
     if not _TIME.fullmatch(value):
         return False
     try:
-        datetime.fromisoformat(value.upper())
-    except ValueError:
+        datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
         return False
     return True
 
