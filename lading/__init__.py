@@ -11,6 +11,7 @@ from lading.context import AsyncJobContext, JobContext, StoredFile
 from lading.outbox import enqueue
 from lading.outcomes import Cancel, Fail, JobCancelled, JobTimeout, Retry
 from lading.retry import RetryPolicy
+from lading.triggers import on
 
 if TYPE_CHECKING:
     from lading.client import (
@@ -63,6 +64,7 @@ __all__ = [
     "ValidationFailed",
     "enqueue",
     "job",
+    "on",
 ]
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.bus.envelope import OWN_SOURCE, NewEvent, stored
 from jobs.bus.publishing import Published, publish
+from jobs.errors import InvalidSubmission
 from jobs.events import ENDINGS
 from jobs.feed import FeedEvent, Position, read_feed, read_position
 from jobs.registry import Registry
@@ -84,7 +85,7 @@ def find_depths(connection: Connection, job_ids: Iterable[UUID]) -> Mapping[UUID
     """How many jobs in a row, the job itself among them, lead to what it says."""
     wanted = [*job_ids]
     found = connection.execute(_DEPTHS, {"ids": wanted, "most": MOST_ANCESTORS})
-    return {job_id: 1 for job_id in wanted} | {row.id: row.depth + 1 for row in found}
+    return dict.fromkeys(wanted, 1) | {row.id: row.depth + 1 for row in found}
 
 
 def _read_awaited(connection: Connection) -> _Awaited:
@@ -128,7 +129,7 @@ def _facts(connection: Connection, events: Sequence[FeedEvent]) -> dict[str, lis
     facts: dict[str, list[NewEvent]] = {}
     for each in events:
         event = each.event
-        document = {
+        document: dict[str, Any] = {
             "specversion": "1.0",
             "id": str(event.seq),
             "source": f"{OWN_SOURCE}jobs/{event.job_id}",
@@ -138,10 +139,19 @@ def _facts(connection: Connection, events: Sequence[FeedEvent]) -> dict[str, lis
             "datacontenttype": "application/json",
             "data": _data(each, results),
         }
-        facts.setdefault(each.project_id, []).append(
-            stored(document, depth=depths[event.job_id])
-        )
+        fact = _stored(document, depths[event.job_id])
+        if event.type in ENDINGS:
+            fact = fact._replace(job_id=event.job_id)
+        facts.setdefault(each.project_id, []).append(fact)
     return facts
+
+
+def _stored(document: dict[str, Any], depth: int) -> NewEvent:
+    try:
+        return stored(document, depth=depth)
+    except InvalidSubmission:  # what the job has said is too long: then who it is suffices
+        data = {name: document["data"][name] for name in ("job_id", "kind", "queue", "state")}
+        return stored({**document, "data": data}, depth=depth)
 
 
 def _data(fed: FeedEvent, results: Mapping[UUID, Any]) -> dict[str, Any]:
@@ -190,7 +200,7 @@ SELECT project_id, NULL FROM (
 _WITH_WEBHOOK = sa.text("SELECT job_id FROM job_webhook WHERE job_id = ANY(CAST(:ids AS uuid[]))")
 _RESULTS = sa.text("""
 SELECT id, result FROM job
-WHERE id = ANY(CAST(:ids AS uuid[])) AND (result IS NULL OR pg_column_size(result) <= :most)
+WHERE id = ANY(CAST(:ids AS uuid[])) AND (result IS NULL OR octet_length(result::text) <= :most)
 """).columns(result=JSONB)
 _DEPTHS = sa.text("""
 WITH RECURSIVE chain AS (

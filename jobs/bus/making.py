@@ -20,6 +20,10 @@ from lading.patterns import WRONG, fits, is_pattern
 #: Of a submission, as POST /v1/jobs takes them; durations in seconds.
 DURATIONS = ("delay", "timeout", "expires_in")
 OPTIONS = frozenset({"queue", "priority", "max_attempts", "labels", *DURATIONS})
+_MISTAKES = (
+    *(ArithmeticError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError),
+    *(TypeError, ValueError),
+)
 MOST_MAPPING_BYTES = 64 * 1024  # of JSON
 
 
@@ -29,7 +33,10 @@ def make_job(registry: Registry, trigger: TriggerSpec, seen: Mapping[str, Any]) 
         args = make_args(trigger.args, seen)
     except MappingFailed as error:
         raise InvalidSubmission(error.flaw) from None
-    return check(registry, _submission(trigger, args))
+    try:
+        return check(registry, _submission(trigger, args))
+    except _MISTAKES as error:  # one kind's own validators are not to hold up all others
+        raise InvalidSubmission(Flaw("#/args", f"the kind's model raised {error!r:.500}")) from None
 
 
 class Rehearsal(NamedTuple):

@@ -13,15 +13,18 @@ import psycopg
 import structlog
 from sqlalchemy import Engine, event
 
+import kinds
 from jobs import database
 from jobs.broker import Broker
 from jobs.files import FileStore
 from jobs.hints import Hints
+from jobs.registry import load_registry
 from jobs.settings import Settings, load_settings
 from worker import engines, logs
 from worker.dispatcher.accounts import Accounts
 from worker.dispatcher.dispatch import Dispatch
 from worker.dispatcher.epoch import EpochWatch
+from worker.dispatcher.facts import Facts
 from worker.dispatcher.loop import ENDED, Loop
 from worker.dispatcher.presence import Presence
 from worker.dispatcher.release import Release
@@ -61,6 +64,7 @@ def main(settings: Settings) -> int:
 def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
     """The services, not yet started. Each has a broker of its own where it needs one."""
     broker_url = settings.broker_url.get_secret_value()
+    registry = load_registry((*kinds.MODULES, *settings.kinds))
     hints = Hints(broker_url)
     transactional = make_engine(settings)
     single = database.autocommit(transactional)
@@ -81,6 +85,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
             "retention", Retention(terms_of(settings), FileStore(settings.files_dir)), transactional
         ),
         Loop("webhooks", Webhooks(timedelta(seconds=settings.retain_deliveries_seconds)), single),
+        Loop("facts", Facts(registry, hints, dispatch.nudge), transactional),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
     return loops, Wake(broker_url, [dispatch.nudge, release.nudge], schedules.nudge)

@@ -18,9 +18,7 @@ IDLE = 1.0  # seconds; nobody waits, or another dispatcher does it
 class Facts:
     """One of the dispatchers at a time; the others find its lock."""
 
-    def __init__(
-        self, registry: Registry, hints: Hints, wake_dispatch: Callable[[], None]
-    ) -> None:
+    def __init__(self, registry: Registry, hints: Hints, wake_dispatch: Callable[[], None]) -> None:
         self._registry, self._hints, self._wake_dispatch = registry, hints, wake_dispatch
 
     def turn(self, connection: Connection) -> Rest:
