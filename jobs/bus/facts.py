@@ -178,8 +178,11 @@ def _save(connection: Connection, before: str, position: Position) -> None:
 
 
 _LOCK = sa.text("SELECT position FROM bus_position WHERE name = :name FOR UPDATE SKIP LOCKED")
+# Where the row is, another process has it, and an insert would wait for that.
 _BEGIN = sa.text("""
-INSERT INTO bus_position (name, position) VALUES (:name, :position) ON CONFLICT DO NOTHING
+INSERT INTO bus_position (name, position) SELECT CAST(:name AS text), :position
+WHERE NOT EXISTS (SELECT FROM bus_position WHERE name = CAST(:name AS text))
+ON CONFLICT DO NOTHING
 """)
 _SAVE = sa.text("UPDATE bus_position SET position = :position WHERE name = :name")
 # Triggers by the patterns that jobs.bus.publishing looks for; webhooks by theirs.

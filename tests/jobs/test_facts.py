@@ -1,6 +1,5 @@
 """What jobs have come to, published where somebody waits for it: once, and not for ever."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -29,13 +28,12 @@ def registry() -> Registry:
 
 
 @pytest.fixture(autouse=True)
-def nobody_waits(engine: Engine, registry: Registry) -> Iterator[None]:
+def nobody_waits(engine: Engine, registry: Registry) -> None:
     """Each test begins with no triggers, no events, and a position at the log's end."""
     with engine.begin() as connection:
         for table in (Trigger, TriggerFiring, CloudEvent, Job):
             connection.execute(delete(table))
     look(engine, registry)
-    yield
 
 
 def look(engine: Engine, registry: Registry) -> list[dict[str, Any]]:
