@@ -39,6 +39,7 @@ from api.openapi import Application
 from api.parts import Parts
 from api.rates import Rates
 from api.readiness import Readiness
+from api.schedules import routes as schedules
 from api.sockets import Sockets
 from api.tail import Tail
 from api.webhooks import deliveries as webhook_deliveries
@@ -66,6 +67,7 @@ ROUTERS = (
     keys.router,
     webhook_endpoints.router,
     webhook_deliveries.router,
+    schedules.router,
     projects.router,
     trail.router,
     events.router,

@@ -54,6 +54,7 @@ class JobQuery(BaseModel):
         default=[], max_length=MOST_IDS, description="These; may be separated by commas"
     )
     batch: UUID | None = Field(default=None, description="Of this batch")
+    schedule: UUID | None = Field(default=None, description="Made by the ticks of this schedule")
     limit: int = Field(
         default=USUAL_LIMIT,
         ge=1,
@@ -72,5 +73,6 @@ class JobQuery(BaseModel):
             created_after=self.created_after,
             created_before=self.created_before,
             ids=self.ids,
+            schedule_id=self.schedule,
             batch_id=self.batch,
         )

@@ -37,6 +37,7 @@ class JobFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     ids: Sequence[UUID] = ()
+    schedule_id: UUID | None = None
     batch_id: UUID | None = None
     parent_id: UUID | None = None
 
@@ -149,23 +150,24 @@ def page_jobs(
 
 
 def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = []
+    equal: dict[Any, Any] = {
+        Job.kind: wanted.kind,
+        Job.queue: wanted.queue,
+        Job.batch_id: wanted.batch_id,
+        Job.parent_id: wanted.parent_id,
+        Job.schedule_id: wanted.schedule_id,
+    }
+    conditions: list[sa.ColumnElement[bool]] = [
+        col(column) == value for column, value in equal.items() if value is not None
+    ]
     if wanted.states:
         states = [_state(state) for state in wanted.states]
         conditions.append(col(Job.state).in_(states))
-    if wanted.kind is not None:
-        conditions.append(col(Job.kind) == wanted.kind)
-    if wanted.queue is not None:
-        conditions.append(col(Job.queue) == wanted.queue)
     if wanted.labels:
         conditions.append(col(Job.labels) != sa.literal_column("'{}'::jsonb"))
         conditions.append(sa.cast(col(Job.labels), JSONB).contains(dict(wanted.labels)))
     if wanted.ids:
         conditions.append(col(Job.id).in_(wanted.ids))
-    if wanted.batch_id is not None:
-        conditions.append(col(Job.batch_id) == wanted.batch_id)
-    if wanted.parent_id is not None:
-        conditions.append(col(Job.parent_id) == wanted.parent_id)
     if wanted.created_after is not None:
         conditions.append(col(Job.created_at) > wanted.created_after)
         conditions.append(col(Job.id) >= first_id(wanted.created_after - CLOCK_SLACK))
