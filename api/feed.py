@@ -5,9 +5,7 @@ A hint that comes before its turn waits, and `is_behind` says that the log has t
 and no I/O here: api/hub.py brings both.
 """
 
-import asyncio
-from collections import deque
-from itertools import islice
+from collections.abc import Callable
 from uuid import UUID
 
 from api.recorded import Hint, Page, Recorded
@@ -21,13 +19,18 @@ MAX_EARLY = 256  # hints; what is not kept comes from the log
 class Feed:
     """One job's newest events. Nothing is known of it until the log was read (`learn`)."""
 
+    __slots__ = (
+        *("heard", "is_gone", "job_id", "newest", "waiting"),
+        *("_characters", "_early", "_ended", "_kept"),
+    )
+
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
         self.newest: int | None = None  #: everything up to this `seq` is known
         self.is_gone = False  #: the job was deleted
-        self.waiting: set[asyncio.Event] = set()  #: of its readers
+        self.waiting: set[Callable[[], None]] = set()  #: what wakes its readers
         self.heard = 0  #: the highest `seq` that anybody has spoken of
-        self._kept: deque[Recorded] = deque()
+        self._kept: list[Recorded] = []
         self._characters = 0
         self._early: dict[int, Recorded] = {}
         self._ended = False
@@ -50,7 +53,7 @@ class Feed:
             return []
         if not self._kept or self._kept[0].seq > seq + 1:
             return None
-        return list(islice(self._kept, seq + 1 - self._kept[0].seq, None))
+        return self._kept[seq + 1 - self._kept[0].seq :]
 
     def hear(self, hint: Hint) -> None:
         """The event is known, or it is known that the log has to be read."""
@@ -102,8 +105,8 @@ class Feed:
 
     def wake(self) -> None:
         """Its readers look again."""
-        for event in self.waiting:
-            event.set()
+        for wake in tuple(self.waiting):
+            wake()
 
     def _settle(self, newest: int, heard: int) -> None:
         """What was heard and is not in the log has never been; what was heard since may be."""
@@ -120,6 +123,6 @@ class Feed:
         self._kept.append(event)
         self._characters += len(event.json)
         while len(self._kept) > KEPT_EVENTS or self._characters > KEPT_CHARACTERS:
-            self._characters -= len(self._kept.popleft().json)
+            self._characters -= len(self._kept.pop(0).json)
         self.newest = event.seq
         self._ended = event.type in ENDINGS

@@ -1,7 +1,7 @@
 """Two ways to wait for a job's events: to follow them all, and to be woken by any."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -14,22 +14,46 @@ DATABASE_PAUSE = 0.5  # seconds before a database that is away is asked again
 
 
 class Waiter:
-    """Is woken when something happens to a job, and when the process is told to end."""
+    """Is woken when something happens to a job, and when the process is told to end.
 
-    def __init__(self, feed: Feed, woken: asyncio.Event, draining: Draining) -> None:
-        """`woken` is among those that the feed sets."""
-        self._feed, self._woken, self._draining = feed, woken, draining
+    One task waits with it. (There are thousands, so that it is small.)
+    """
+
+    __slots__ = ("_draining", "_is_woken", "_waking", "feed")
+
+    def __init__(self, feed: Feed, draining: Draining) -> None:
+        """`wake` has to be among what the feed calls."""
+        self.feed = feed
+        self._draining = draining
+        self._is_woken = False
+        self._waking: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """It looks again."""
+        self._is_woken = True
+        if self._waking is not None and not self._waking.done():
+            self._waking.set_result(None)
 
     async def _wait_until(self, deadline: float | None) -> bool:
         """Whether it was woken before the deadline of the event loop's clock."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                await self._woken.wait()
-        return self._woken.is_set()
+        if not self._is_woken:
+            self._waking = asyncio.get_running_loop().create_future()
+            try:
+                if deadline is None:
+                    await self._waking
+                else:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout_at(deadline):
+                            await self._waking
+            finally:
+                self._waking = None
+        return self._is_woken
 
 
 class Watch(Waiter):
     """For a long poll: it reads the job by itself, and again when it was woken."""
+
+    __slots__ = ()
 
     async def wait(self, seconds: float, seen: int | None = None) -> bool:
         """Whether something may have happened since the watch began, or since the last call.
@@ -38,12 +62,12 @@ class Watch(Waiter):
         at each sweep. False: `seconds` have passed, or the process has been told to end.
         """
         if seen is not None:
-            self._feed.begin_after(seen)
-            if (self._feed.newest or 0) > seen:
-                self._woken.set()
+            self.feed.begin_after(seen)
+            if (self.feed.newest or 0) > seen:
+                self._is_woken = True
         deadline = asyncio.get_running_loop().time() + seconds
         woken = not self._draining.is_set and await self._wait_until(deadline)
-        self._woken.clear()
+        self._is_woken = False
         return woken and not self._draining.is_set
 
 
@@ -53,22 +77,44 @@ class Follower(Waiter):
     However slow it is, nothing is kept for it but its place.
     """
 
+    __slots__ = (
+        *("hand_over", "is_gone", "is_over"),
+        *("_first", "_read_page", "_seq", "_stays", "_stopped"),
+    )
+
     def __init__(
         self,
         feed: Feed,
-        woken: asyncio.Event,
         draining: Draining,
         *,
         after: int,
-        read_page: Callable[[int], Awaitable[Page]],
+        read_page: Callable[[Feed, int], Awaitable[Page]],
         stays: bool = False,
     ) -> None:
-        super().__init__(feed, woken, draining)
+        super().__init__(feed, draining)
         self._seq, self._read_page, self._stays = after, read_page, stays
         self._first: list[Recorded] = []
         self._stopped = False
         self.is_over = False  #: the final event was handed out, or there was nothing left
         self.is_gone = False  #: the job was deleted meanwhile
+        #: Takes as many of the events as it can at once, and says how many, while `wait` waits.
+        self.hand_over: Callable[[Sequence[Recorded]], int] | None = None
+
+    def wake(self) -> None:
+        """It looks again; what `hand_over` takes wakes no task."""
+        if self.hand_over is None or not self._give(self.hand_over):
+            super().wake()
+
+    def _give(self, hand_over: Callable[[Sequence[Recorded]], int]) -> bool:
+        """Whether that was all."""
+        if self._waking is None or self._is_woken or self._is_done:
+            return False  # its task is at it
+        events = self.feed.after(self._seq)
+        if not events or not (taken := hand_over(events)):
+            return False
+        self._seq = events[taken - 1].seq
+        self._look_for_the_end()
+        return taken == len(events) and not self._is_done
 
     @property
     def is_stopped(self) -> bool:
@@ -82,11 +128,11 @@ class Follower(Waiter):
     def stop(self) -> None:
         """A `read` that waits ends at once."""
         self._stopped = True
-        self._woken.set()
+        super().wake()
 
     async def open(self) -> Self:
         """The log was read: JobNotFound and DatabaseUnavailable come from here alone."""
-        page = await self._read_page(self._seq)
+        page = await self._read_page(self.feed, self._seq)
         self._first = page.events
         self._look_for_the_end()
         return self
@@ -94,7 +140,7 @@ class Follower(Waiter):
     async def wait(self) -> None:
         """There is something to read, or no more will come; nothing was read for it."""
         while not (self._is_done or self._has_news):
-            self._woken.clear()
+            self._is_woken = False
             if not self._has_news:
                 await self._wait_until(None)
             self._look_for_the_end()
@@ -116,7 +162,7 @@ class Follower(Waiter):
         deadline = None if seconds is None else loop.time() + seconds
         events: list[Recorded] = []
         while not self._is_done:
-            self._woken.clear()
+            self._is_woken = False
             events = await self._next(deadline)
             if events:
                 self._seq = events[-1].seq
@@ -127,13 +173,13 @@ class Follower(Waiter):
 
     @property
     def _has_news(self) -> bool:
-        return bool(self._first) or self._feed.after(self._seq) != []
+        return bool(self._first) or self.feed.after(self._seq) != []
 
     async def _next(self, deadline: float | None) -> list[Recorded]:
         if self._first:
             events, self._first = self._first, []
             return events
-        known = self._feed.after(self._seq)
+        known = self.feed.after(self._seq)
         return await self._from_log(deadline) if known is None else known
 
     async def _from_log(self, deadline: float | None) -> list[Recorded]:
@@ -141,17 +187,17 @@ class Follower(Waiter):
         loop = asyncio.get_running_loop()
         while not self.is_stopped and (deadline is None or loop.time() < deadline):
             try:
-                return (await self._read_page(self._seq)).events
+                return (await self._read_page(self.feed, self._seq)).events
             except JobNotFound:
                 self.is_gone = True
                 return []
             except DatabaseUnavailable:
-                self._woken.clear()
+                self._is_woken = False
                 await self._wait_until(loop.time() + DATABASE_PAUSE)
         return []
 
     def _look_for_the_end(self) -> None:
-        newest = self._feed.newest
+        newest = self.feed.newest
         reached = newest is not None and self._seq >= newest and not self._first
-        self.is_over = reached and self._feed.is_over
-        self.is_gone = self.is_gone or self._feed.is_gone
+        self.is_over = reached and self.feed.is_over
+        self.is_gone = self.is_gone or self.feed.is_gone

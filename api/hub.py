@@ -12,6 +12,7 @@ Everything here belongs to the event loop's thread.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api.draining import Draining
 from api.feed import Feed
-from api.follower import Follower, Watch
+from api.follower import Follower, Waiter, Watch
 from api.recorded import Page, hinted_job, page_of, read_hint
 from api.subscription import Subscription
 from jobs.errors import DatabaseUnavailable
@@ -92,21 +93,18 @@ class Hub:
         It is over with the final event, unless it `stays` for what a retry would bring.
         JobNotFound and DatabaseUnavailable before anything else.
         """
-        with self._watched(job_id) as (feed, woken):
-
-            async def read_page(seq: int) -> Page:
-                return await self._read_page(project_id, feed, seq)
-
-            follower = Follower(
-                feed, woken, self._draining, after=after, read_page=read_page, stays=stays
-            )
+        read_page = partial(self._read_page, project_id)
+        feed = self._feed(job_id)
+        follower = Follower(feed, self._draining, after=after, read_page=read_page, stays=stays)
+        with self._waiting(follower):
             yield await follower.open()
 
     @asynccontextmanager
     async def watch(self, job_id: UUID) -> AsyncIterator[Watch]:
         """To be woken when something happens to the job. Begin it before the job is read."""
-        with self._watched(job_id) as (feed, woken):
-            yield Watch(feed, woken, self._draining)
+        watch = Watch(self._feed(job_id), self._draining)
+        with self._waiting(watch):
+            yield watch
 
     @contextmanager
     def hints(self, heard: Callable[[], None]) -> Iterator[None]:
@@ -119,18 +117,22 @@ class Hub:
             self._hearers.discard(heard)
             self._rest_if_unwatched()
 
+    def _feed(self, job_id: UUID) -> Feed:
+        return self._feeds.get(_key(job_id)) or Feed(job_id)
+
     @contextmanager
-    def _watched(self, job_id: UUID) -> Iterator[tuple[Feed, asyncio.Event]]:
-        key, woken = str(job_id).encode(), asyncio.Event()
-        feed = self._feeds.setdefault(key, Feed(job_id))
-        feed.waiting.add(woken)
+    def _waiting(self, waiter: Waiter) -> Iterator[None]:
+        """Inside, the waiter is woken; its feed was looked up just now."""
+        feed, wake = waiter.feed, waiter.wake
+        self._feeds[_key(feed.job_id)] = feed
+        feed.waiting.add(wake)
         self._subscription.want()
         try:
-            yield feed, woken
+            yield
         finally:
-            feed.waiting.discard(woken)
+            feed.waiting.discard(wake)
             if not feed.waiting:
-                del self._feeds[key]
+                del self._feeds[_key(feed.job_id)]
             self._rest_if_unwatched()
 
     def _rest_if_unwatched(self) -> None:
@@ -167,7 +169,7 @@ class Hub:
             heard()
 
     def _wake_all(self) -> None:
-        for feed in self._feeds.values():
+        for feed in [*self._feeds.values()]:
             feed.wake()
 
     async def _keep_up(self) -> None:
@@ -210,6 +212,11 @@ class Hub:
                     feed.wake()  # a long poll that has not said what it knows
             if news.is_whole:
                 feeds = [feed for feed in feeds if _is_cut(feed, news)]
+
+
+def _key(job_id: UUID) -> bytes:
+    """As hints begin."""
+    return str(job_id).encode()
 
 
 def log_failure(task: asyncio.Task[None]) -> None:

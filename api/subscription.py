@@ -42,6 +42,7 @@ class Subscription:
         self._on_open, self._on_message = on_open, on_message
         self._wanted = asyncio.Event()
         self._unwanted_at = 0.0
+        self._heard = 0  # messages
 
     def want(self) -> None:
         """Hints come as soon as Redis allows."""
@@ -56,7 +57,6 @@ class Subscription:
         """Until it is cancelled."""
         pause = FIRST_PAUSE
         while True:
-            _heed_cancel()
             await self._wanted.wait()
             try:
                 async with self._opened() as pubsub:
@@ -70,51 +70,56 @@ class Subscription:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[PubSub]:
+        # No socket_timeout: redis-py would send inside asyncio.wait_for, which in Python 3.11
+        # forgets a cancel that comes as the sending ends (CPython's issue 86296).
         client = Redis.from_url(
             self._broker_url,
-            socket_connect_timeout=CONNECT_WITHIN,
-            socket_timeout=CONNECT_WITHIN,
+            protocol=2,  # a third of the cost a message
             retry=Retry(NoBackoff(), 0),  # a connection that came back silently would hide a gap
+            socket_connect_timeout=CONNECT_WITHIN,
+            socket_timeout=None,
         )
         try:
             async with client.pubsub() as pubsub:
-                await pubsub.subscribe(EVENTS)
+                async with asyncio.timeout(CONNECT_WITHIN):
+                    await pubsub.subscribe(EVENTS)
                 yield pubsub
         finally:
             await client.aclose()
 
     async def _hear(self, pubsub: PubSub) -> None:
-        asked = False
-        heard = 0
-        while self._is_wanted():
-            _heed_cancel()
-            message = await pubsub.get_message(timeout=QUIET)
-            if message is None:
-                if asked:
+        """Until nobody wants it; RedisError or OSError when Redis is away, or silent."""
+        listening = asyncio.create_task(self._listen(pubsub))
+        is_asked = False
+        try:
+            while self._is_wanted() and not listening.done():
+                heard = self._heard
+                await asyncio.wait([listening], timeout=QUIET)
+                if self._heard != heard:
+                    is_asked = False
+                elif is_asked:
                     raise TimeoutError(f"Redis has said nothing for {2 * QUIET:.0f} s")
-                await pubsub.ping()
-                asked = True
-                continue
-            asked = False
-            if message["type"] == "message":
-                self._on_message(message["data"])
-            elif message["type"] == "subscribe":
+                elif not listening.done():
+                    is_asked = True
+                    async with asyncio.timeout(CONNECT_WITHIN):
+                        await pubsub.ping()
+            if listening.done():
+                listening.result()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    async def _listen(self, pubsub: PubSub) -> None:
+        while True:
+            kind, *_, said = await pubsub.parse_response()
+            self._heard += 1
+            if kind == b"message":
+                self._on_message(said)
+            elif kind == b"subscribe":
                 self._on_open()
-            heard += 1
-            if heard % BURST == 0:
+            if self._heard % BURST == 0:
                 await asyncio.sleep(0)
 
     def _is_wanted(self) -> bool:
         now = asyncio.get_running_loop().time()
         return self._wanted.is_set() or now < self._unwanted_at + LINGER
-
-
-def _heed_cancel() -> None:
-    """CancelledError, if this task was cancelled and has not heard of it.
-
-    redis-py sends inside asyncio.wait_for, which in Python 3.11 forgets a cancel that comes as the
-    sending ends (CPython's issue 86296); the process would never end.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

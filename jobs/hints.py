@@ -1,13 +1,12 @@
 """Hints: what has just been committed, told over Redis to whoever listens. They may be lost.
 
 Streams and the dispatcher are right without them, only slower. One background sender per process;
-nobody who commits ever waits for Redis. Three channels: EVENTS carries each event, as JSON
-`{"job_id", "project_id", "seq", "type", "at", "attempt", "data"?}`; `data` is left out where it is
-large or a log's, then the reader takes it from PostgreSQL. WAKE carries the name of a queue that
-has something new, CANCEL the running attempt that somebody asks to end, as `<job id>:<attempt>`.
+nobody who commits ever waits for Redis. Three channels. EVENTS carries each event as streams send
+it, so that they need not write it anew; `data` is left out where it is large or a log's, then the
+reader takes it from PostgreSQL. WAKE carries the name of a queue that has something new, CANCEL the
+running attempt that somebody asks to end, as `<job id>:<attempt>`.
 """
 
-import json
 import logging
 import math
 import threading
@@ -20,11 +19,13 @@ from uuid import UUID
 
 import redis
 
+from jobs.views import EventView
+
 EVENTS = "lading:events"
 WAKE = "lading:wake"
 CANCEL = "lading:cancel"
 SCHEDULES = "@schedules"  # said on WAKE when a schedule has changed; no queue is called that
-MAX_DATA_BYTES = 4096  # of an event's data in a hint; more would make a broadcast of it
+MAX_BYTES = 4096  # of a hint; with more it would be a broadcast
 MAX_WAITING = 10_000  # hints; beyond, the oldest go: their readers look into PostgreSQL anyway
 TIMEOUT = 1.0  # seconds that the sender gives Redis
 GATHER = 0.004  # seconds from one pipeline to the next: a lone hint goes at once, a burst together
@@ -119,16 +120,8 @@ class Hints:
 
 
 def encode(event: Told) -> bytes:
-    """The hint's JSON."""
-    message: dict[str, Any] = {
-        "job_id": str(event.id),
-        "project_id": event.project_id,
-        "seq": event.seq,
-        "type": event.type,
-        "at": event.at.isoformat(),
-        "attempt": event.attempt,
-    }
-    data = json.dumps(event.data, separators=(",", ":"))
-    if event.type != "log" and len(data) <= MAX_DATA_BYTES:
-        message["data"] = event.data
-    return json.dumps(message, separators=(",", ":")).encode()
+    """The hint: the event's JSON, with its `data` or without."""
+    view = EventView(event.id, event.seq, event.type, event.at, event.attempt, event.data)
+    if event.type != "log" and len(whole := view.json().encode()) <= MAX_BYTES:
+        return whole
+    return view.json_without_data().encode()

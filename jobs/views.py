@@ -1,5 +1,6 @@
 """A job, an event, an attempt as readers see them: the columns that are shown, in one order."""
 
+import json
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -53,6 +54,22 @@ class EventView(NamedTuple):
     at: datetime
     attempt: int
     data: dict[str, Any]
+
+    def json(self) -> str:
+        """The Event of the contract, without line breaks: how it goes out, and into hints."""
+        data = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
+        return f'{self._start()},"data":{data}}}'
+
+    def json_without_data(self) -> str:
+        """The same, for those who will read the data elsewhere."""
+        return f"{self._start()}}}"
+
+    def _start(self) -> str:
+        at = self.at.isoformat().replace("+00:00", "Z")
+        return (
+            f'{{"job_id":"{self.job_id}","seq":{self.seq},"type":"{self.type}"'
+            f',"at":"{at}","attempt":{self.attempt}'
+        )
 
 
 def job_columns(*, full: bool = True) -> list[sa.ColumnElement[Any]]:

@@ -1,7 +1,9 @@
 """Subscriptions: each is a task that has a place in a job's history, or in the feed of all jobs."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -54,11 +56,12 @@ async def _follow_job(session: Session, frame: SubscribeJob) -> None:
             snapshot = job_document(job, parts.settings.flower_url)
             subscribed = {"type": "subscribed", "id": frame.id}
             await session.send({**subscribed, "seq": job.seq, "snapshot": snapshot})
+        start = f'{{"type":"event","id":{json.dumps(frame.id)},"event":'
+        follower.hand_over = partial(session.send_at_once, start)
         while not follower.is_stopped:
             await follower.wait()
             async with session.turn:
-                events = await follower.take()
-                await session.send_events(frame.id, events)
+                await session.send_events(start, await follower.take())
             if follower.is_gone:
                 raise Problem("job-not-found", f"job {job_id} has been deleted")
 

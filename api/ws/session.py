@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_json
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api import websocket as codes
+from api.eager import begin
 from api.keyring import Principal
 from api.parts import Parts, acting
 from api.problems import Problem
@@ -73,6 +74,7 @@ class Session:
         self._ended = asyncio.Event()
         self._farewell: Farewell | None = None
         self._slow_until = 0.0
+        self._is_late = False  # a frame that was begun has to wait
 
     @property
     def is_ended(self) -> bool:
@@ -149,11 +151,32 @@ class Session:
         known = frame_id if isinstance(frame_id, str) and len(frame_id) <= LONGEST_ID else None
         await self.send({"type": "error", "id": known, "problem": problem.document()})
 
-    async def send_events(self, frame_id: str, events: Sequence[Recorded]) -> None:
-        """A job's events are on their way. Ended."""
-        start = f'{{"type":"event","id":{json.dumps(frame_id)},"event":'
+    async def send_events(self, start: str, events: Sequence[Recorded]) -> None:
+        """A job's events are on their way; `start` is how their frames begin. Ended."""
         for event in coalesced(events) if self._is_slow else events:
             await self._send(f"{start}{event.json}}}")
+
+    def send_at_once(self, start: str, events: Sequence[Recorded]) -> int:
+        """As many of the events as do not have to wait are on their way: so many."""
+        if self.is_ended or self._is_slow or self._sending.locked() or self._is_late:
+            return 0
+        for number, event in enumerate(events, 1):
+            frame = {"type": "websocket.send", "text": f"{start}{event.json}}}"}
+            try:
+                rest = begin(self._websocket.send(frame))
+            except WebSocketDisconnect:
+                self.end(None)
+                return number
+            if rest is not None:
+                self._is_late = True
+                self.spawn(self._finish(rest))
+                return number
+        return len(events)
+
+    async def _finish(self, sending: Coroutine[Any, Any, None]) -> None:
+        async with self._sending:
+            self._is_late = False
+            await self._in_time(sending)
 
     async def send_feed(self, frame_id: str, marked: Sequence[Marked], epoch: str) -> None:
         """Events of the feed are on their way, some with the position that they lead to. Ended."""
@@ -173,22 +196,25 @@ class Session:
         return asyncio.get_running_loop().time() < self._slow_until
 
     async def _send(self, text: str) -> None:
-        loop = asyncio.get_running_loop()
         async with self._sending:
             if self.is_ended:
                 raise Ended
-            began = loop.time()
-            try:
-                async with asyncio.timeout(TOO_SLOW):
-                    await self._websocket.send_text(text)
-            except TimeoutError:
-                self.end(Farewell(SLOW_READER, "slow"))
-                raise Ended from None
-            except WebSocketDisconnect:
-                self.end(None)
-                raise Ended from None
-            if (now := loop.time()) - began > SLUGGISH:
-                self._slow_until = now + SLUGGISH_FOR
+            await self._in_time(self._websocket.send_text(text))
+
+    async def _in_time(self, sending: Coroutine[Any, Any, None]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(TOO_SLOW):
+                await sending
+        except TimeoutError:
+            self.end(Farewell(SLOW_READER, "slow"))
+            raise Ended from None
+        except WebSocketDisconnect:
+            self.end(None)
+            raise Ended from None
+        if (now := loop.time()) - began > SLUGGISH:
+            self._slow_until = now + SLUGGISH_FOR
 
     def _bad_frame(self, reason: str) -> Ended:
         self.end(Farewell(codes.BAD_REQUEST, reason))

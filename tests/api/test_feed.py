@@ -147,7 +147,7 @@ def test_what_is_kept_for_slow_readers_is_bounded() -> None:
 
 def test_every_sign_of_news_wakes_readers() -> None:
     feed, woken = Feed(JOB), asyncio.Event()
-    feed.waiting.add(woken)
+    feed.waiting.add(woken.set)
     feed.learn(page([event(1)], 0), feed.heard)
     news = [Hint(3, event(3)), Hint(2, event(2)), Hint(5, None), Hint(9, event(9))]
     for hint in news:
@@ -245,7 +245,7 @@ def test_a_hint_and_the_log_say_the_same() -> None:
 
 
 def test_a_hint_without_its_data_says_what_to_read() -> None:
-    large = told(message="x" * hints.MAX_DATA_BYTES)
+    large = told(message="x" * hints.MAX_BYTES)
     for each in (large, told("log", lines=[])):
         assert read_hint(hints.encode(each)) == Hint(7, None)
 
