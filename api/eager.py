@@ -4,14 +4,11 @@ A frame to a client that reads is on its way without waiting: a task for each wo
 the frame. (Python 3.12 has the same as asyncio.eager_task_factory.)
 """
 
-from collections.abc import Coroutine, Generator
-from types import coroutine
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from collections.abc import Awaitable, Coroutine, Generator
+from typing import Any
 
 
-def begin(work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, None] | None:
+def begin(work: Coroutine[Any, Any, Any]) -> Awaitable[None] | None:
     """None: it is done. Else it has to wait: what is left of it, to be awaited.
 
     Call it on the event loop's thread, with what needs no current task. Whatever `work` raises.
@@ -20,18 +17,23 @@ def begin(work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, None] | None:
         waits_for = work.send(None)
     except StopIteration:
         return None
-    return _rest(work, waits_for)
+    return _Rest(work, waits_for)
 
 
-@coroutine
-def _rest(work: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, None]:
-    while True:
-        try:
-            try:
-                answer = yield waits_for
-            except BaseException as error:  # noqa: BLE001 - a cancel too is the work's to hear of
-                waits_for = work.throw(error)
-            else:
-                waits_for = work.send(answer)
-        except StopIteration:
-            return
+class _Rest(Generator[Any, Any, None]):
+    """A coroutine that goes on from where it waits."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], waits_for: Any) -> None:
+        self._work, self._waits_for = work, waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self
+
+    def send(self, value: Any) -> Any:
+        if self._waits_for is None:
+            return self._work.send(value)
+        waits_for, self._waits_for = self._waits_for, None
+        return waits_for
+
+    def throw(self, *error: Any) -> Any:
+        return self._work.throw(*error)

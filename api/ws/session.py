@@ -8,7 +8,7 @@ of what progress a page brings.
 
 import asyncio
 import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -173,7 +173,7 @@ class Session:
                 return number
         return len(events)
 
-    async def _finish(self, sending: Coroutine[Any, Any, None]) -> None:
+    async def _finish(self, sending: Awaitable[None]) -> None:
         async with self._sending:
             self._is_late = False
             await self._in_time(sending)
@@ -201,7 +201,7 @@ class Session:
                 raise Ended
             await self._in_time(self._websocket.send_text(text))
 
-    async def _in_time(self, sending: Coroutine[Any, Any, None]) -> None:
+    async def _in_time(self, sending: Awaitable[None]) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
