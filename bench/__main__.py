@@ -59,6 +59,8 @@ def main() -> None:
     options = _options()
     chosen = [peer for peer in PEERS if not options.only or peer.name in options.only]
     amounts = phases.TINY if options.tiny else phases.QUICK if options.quick else Amounts()
+    if options.tiny:  # one worker each will do
+        chosen = [replace(peer, workers=peer.workers[:1]) for peer in chosen]
     if options.backlog:
         amounts = replace(amounts, backlogs=tuple(options.backlog))
     if options.write and set(options.phases) != set(phases.PHASES):

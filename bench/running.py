@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from bench import generator
 from bench.generator import Order
 from bench.http import Address
@@ -16,6 +18,9 @@ from bench.peer import Members, Peer, Rows
 from bench.programs import Started, run
 from bench.servers import Servers
 from dev.ports import free_port, is_open
+from jobs.database import make_engine
+from jobs.keys.store import create_key
+from jobs.settings import Settings
 
 LISTENS_WITHIN = 60.0  # seconds
 FIRST_WITHIN = 60.0  # seconds until the first job has started
@@ -157,19 +162,28 @@ def _start(found: Running) -> None:
     if peer.prepare:
         run(peer, peer.prepare, environment)
     if peer.is_ours:
-        found.key = run(peer, "python -m jobs.keys create --name bench", environment).strip()
+        found.key = _make_key(found.servers)
     found.port = free_port()
     commands = {"api": UVICORN.format(app=peer.api, port=found.port) + peer.api_options}
     if peer.dispatcher:
         commands["dispatcher"] = peer.dispatcher
     for name, command in commands.items():
         found.services[name] = Started(peer, command, environment, found.folder / f"{name}.log")
+    found.start_workers()
     end = time.monotonic() + LISTENS_WITHIN
     while not is_open(found.port):
         found.check()
         if time.monotonic() > end:
             raise TimeoutError(f"the API of {peer.name} does not listen")
         time.sleep(POLL)
-    found.start_workers()
     made = found.load.submit(generator.submit, found.order(), 1, 1).result()
     found.await_all(made.ids)
+
+
+def _make_key(servers: Servers) -> str:
+    database, broker = SecretStr(servers.database_url), SecretStr(servers.redis_url)
+    engine = make_engine(Settings(database_url=database, broker_url=broker), name="bench", size=1)
+    with engine.begin() as connection:
+        key: str = create_key(connection, "default", "bench")[1]
+    engine.dispose()
+    return key
