@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.catalogue import PEERS
 from bench.plot import plot
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_a_tiny_run_measures_a_job_from_end_to_end(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     options = ["--tiny", "--only", "lading", "--phases", "end_to_end,latency"]
