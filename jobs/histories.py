@@ -103,6 +103,10 @@ CHECKS = {
     "wrong_cancel_request": "job.cancel_requested <> (told.requests > told.requests_afresh)",
     "attempt_not_recorded": "told.unrecorded > 0",
     "attempt_never_made": "coalesce(made.attempts, 0) > told.recorded",
+    "wrong_parents": """
+        told.state = 'waiting' AND job.parents_left > 0 AND job.parents_left <> (
+            SELECT count(*) FROM job_dependency AS tie WHERE tie.job_id = job.id
+        )""",
     "wrong_steps": "coalesce(stored.steps, 0) <> told.steps",
 }
 _NO_LOOPS = sa.text("SET LOCAL enable_nestloop = off")
@@ -170,7 +174,7 @@ stored AS (
     WHERE job_id BETWEEN :first AND :last GROUP BY job_id
 ),
 row AS (
-    SELECT id, state, seq, attempt, failures, crashes, cancel_requested
+    SELECT id, state, seq, attempt, failures, crashes, cancel_requested, parents_left
     FROM job WHERE id BETWEEN :first AND :last
 ),
 judged AS (

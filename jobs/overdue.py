@@ -39,22 +39,15 @@ def find_overdue(
     return [Overdue._make(row) for row in connection.execute(_OVERDUE, binds)]
 
 
-# A `waiting` job is let go by the jobs that it waits for; that some would be is not built yet.
+# A `waiting` job has an unfinished parent or batch, or a time to come; else it is moved on within
+# moments of the last of them, which is why the times of these are looked at.
 _OVERDUE = sa.text("""
-WITH RECURSIVE able AS MATERIALIZED (
+WITH able AS MATERIALIZED (
     SELECT greatest(pg_postmaster_start_time(), CAST(:since AS timestamptz), min(started_at))
                AS since,
            clock_timestamp() - CAST(:grace AS interval) AS before
     FROM dispatcher WHERE seen_at > clock_timestamp() - CAST(:lease AS interval)
     HAVING count(*) > 0
-),
-project AS (
-    (SELECT project_id FROM job WHERE finished_at IS NULL ORDER BY project_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT job.project_id FROM job
-            WHERE finished_at IS NULL AND job.project_id > project.project_id
-            ORDER BY job.project_id LIMIT 1)
-    FROM project WHERE project.project_id IS NOT NULL
 ),
 late AS (
     SELECT 'lease_ran_out' AS reason, id FROM job
@@ -69,9 +62,37 @@ late AS (
     WHERE expires_at IS NOT NULL AND finished_at IS NULL AND attempt = 0
       AND expires_at < (SELECT before FROM able) AND (SELECT since < before FROM able)
     UNION ALL
-    SELECT 'waits_for_nothing', job.id
-    FROM project JOIN job ON job.project_id = project.project_id
-    WHERE job.finished_at IS NULL AND job.state = 'waiting'
+    SELECT 'waits_for_nothing', id FROM job
+    WHERE state = 'waiting' AND parents_left <= 0 AND created_at < (SELECT before FROM able)
+      AND (run_at IS NULL OR run_at < (SELECT before FROM able))
+      AND NOT EXISTS (SELECT FROM job AS parent WHERE parent.id = ANY (job.after)
+                      AND parent.finished_at >= (SELECT before FROM able))
+      AND (after IS NOT NULL OR NOT EXISTS (
+          SELECT FROM batch WHERE job.id IN (on_complete, on_success)
+                      AND batch.finished_at >= (SELECT before FROM able)))
+      AND (SELECT since < before FROM able)
+    UNION ALL
+    SELECT 'waits_for_nothing', tie.job_id
+    FROM job AS parent JOIN job_dependency AS tie ON tie.parent_id = parent.id
+    WHERE parent.is_awaited AND parent.finished_at IS NOT NULL
+      AND parent.finished_at < (SELECT before FROM able) AND (SELECT since < before FROM able)
+    UNION ALL
+    SELECT 'waits_for_nothing', tie.job_id
+    FROM job_dependency AS tie
+    JOIN job ON job.id = tie.job_id AND job.created_at < (SELECT before FROM able)
+    JOIN job AS parent ON parent.id = tie.parent_id
+    WHERE NOT tie.is_told AND parent.finished_at < (SELECT before FROM able)
+      AND (SELECT since < before FROM able)
+    UNION ALL
+    SELECT 'waits_for_nothing', tie.job_id
+    FROM batch JOIN job_dependency AS tie ON tie.parent_id = batch.id
+    WHERE batch.finished_at IS NULL AND NOT is_open AND created_at < (SELECT before FROM able)
+      AND NOT EXISTS (
+          SELECT FROM job WHERE batch_id = batch.id
+          AND state IN ('waiting', 'scheduled', 'queued', 'running', 'retrying'))
+      AND NOT EXISTS (
+          SELECT FROM job WHERE batch_id = batch.id AND finished_at >= (SELECT before FROM able))
+      AND (SELECT since < before FROM able)
 )
 SELECT reason, count(*) AS jobs, CAST(min(CAST(id AS text)) AS uuid) AS first
 FROM late GROUP BY reason ORDER BY reason

@@ -21,10 +21,21 @@ counted AS (
     DO UPDATE SET removed = intake_total.removed + excluded.removed
 )
 """
-# One statement: the job, what belongs to it, and the count go together.
+# One statement: the job, what belongs to it, and the count go together; and whoever waits for it is
+# told how it ended, if the dispatcher has not come to that.
 _DELETE = sa.text(f"""
 WITH removed AS (
-    DELETE FROM job WHERE id = :job AND project_id = :project AND state IN ({_FINAL}) RETURNING id
+    DELETE FROM job WHERE id = :job AND project_id = :project AND state IN ({_FINAL})
+    RETURNING id, CAST(state AS text) = 'succeeded' AS is_success
+),
+known AS (
+    DELETE FROM job_dependency USING removed WHERE parent_id = removed.id
+    RETURNING job_id, is_success
+),
+changed AS (
+    UPDATE job
+    SET parents_left = CASE WHEN is_success AND parents_left > 0 THEN parents_left - 1 ELSE -1 END
+    FROM known WHERE job.id = known.job_id AND CAST(job.state AS text) = 'waiting'
 ),
 {COUNTED}
 SELECT count(*) FROM removed

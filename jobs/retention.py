@@ -56,6 +56,7 @@ def prune_jobs(connection: Connection, terms: Terms, after: UUID, process_id: UU
     }
     jobs = connection.execute(_PRUNE, binds).scalar_one()
     connection.execute(_DROP_LINES, binds)
+    connection.execute(_PRUNE_BATCHES, {"youngest": youngest, "failed": now - terms.failed})
     return Pruned(None if reach in {youngest, LAST} else reach, jobs)
 
 
@@ -73,6 +74,9 @@ WITH due AS (
     WHERE id BETWEEN :first AND :last
       AND finished_at < CASE WHEN CAST(state AS text) IN ({_FORGIVEN})
                         THEN CAST(:succeeded AS timestamptz) ELSE CAST(:failed AS timestamptz) END
+      AND NOT is_awaited
+      AND (batch_id IS NULL OR NOT EXISTS (
+          SELECT FROM batch WHERE batch.id = job.batch_id AND batch.finished_at IS NULL))
     ORDER BY id FOR UPDATE SKIP LOCKED
 ),
 removed AS (
@@ -81,6 +85,14 @@ removed AS (
 {COUNTED}
 SELECT count(*) FROM removed
 """)  # noqa: S608 - see above
+_PRUNE_BATCHES = sa.text("""
+DELETE FROM batch WHERE id = ANY (ARRAY (
+    SELECT id FROM batch
+    WHERE id < :youngest AND finished_at < :failed
+      AND NOT EXISTS (SELECT FROM job WHERE batch_id = batch.id)
+    ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
+))
+""")
 _DROP_LINES = sa.text("""
 UPDATE job_event SET data = jsonb_build_object('dropped', jsonb_array_length(data -> 'lines'))
 WHERE type = 'log' AND data ? 'lines' AND job_id = ANY (ARRAY (

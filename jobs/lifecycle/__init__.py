@@ -21,13 +21,22 @@ from jobs.lifecycle.reports import (
     succeed,
 )
 from jobs.lifecycle.statements import Claim, Moved
-from jobs.lifecycle.sweeps import expire_due, release_due, rescue
+from jobs.lifecycle.sweeps import (
+    cancel_let_down,
+    cancel_of_batch,
+    expire_due,
+    release_due,
+    release_let_go,
+    rescue,
+)
 
 __all__ = [
     "Claim",
     "Moved",
     "cancel",
     "cancel_idle",
+    "cancel_let_down",
+    "cancel_of_batch",
     "cancel_running",
     "crash",
     "expire_due",
@@ -37,6 +46,7 @@ __all__ = [
     "record_progress",
     "record_step",
     "release_due",
+    "release_let_go",
     "rescue",
     "retry",
     "retry_later",

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -23,6 +24,24 @@ def release_due(connection: Connection, limit: int) -> list[Moved]:
 def expire_due(connection: Connection, limit: int) -> list[Moved]:
     """At most `limit` jobs that were not started in time are cancelled, reason `expired`."""
     return _sweep(connection, _EXPIRE_DUE, limit, facts={"reason": "expired"})
+
+
+def release_let_go(connection: Connection, limit: int) -> list[Moved]:
+    """At most `limit` waiting jobs may start: all that they waited for has come."""
+    return _sweep(connection, _RELEASE_LET_GO, limit)
+
+
+def cancel_let_down(connection: Connection, limit: int) -> list[Moved]:
+    """At most `limit` waiting jobs are cancelled: one that they waited for has not succeeded."""
+    return _sweep(connection, _CANCEL_LET_DOWN, limit, facts={"reason": "dependency"})
+
+
+def cancel_of_batch(connection: Connection, batch_id: UUID, reason: str, limit: int) -> list[Moved]:
+    """At most `limit` of the batch's jobs are cancelled, and as many running ones asked to end."""
+    facts = {"reason": reason}
+    moved = _sweep(connection, _CANCEL_OF_BATCH, limit, facts=facts, batch=batch_id)
+    binds = {"facts": facts, "batch": batch_id, "reason": reason}
+    return moved + _sweep(connection, _ASK_BATCH, limit, **binds)
 
 
 def rescue(connection: Connection, limit: int, lease: timedelta) -> list[Moved]:
@@ -60,6 +79,29 @@ _RELEASE_DUE = statement_of(
     Move.RELEASE, overdue(col(Job.run_at), _TIMED, col(Job.run_at) <= DUE), sa.true()
 )
 _EXPIRE_DUE = statement_of(Move.EXPIRE, overdue(col(Job.expires_at), _EXPIRED), sa.true())
+_WAITING = col(Job.state) == written(JobState.WAITING)
+_LEFT_ALONE = col(Job.parents_left) <= sa.literal_column("0")  # as the index says it
+_RELEASE_LET_GO = statement_of(
+    Move.RELEASE,
+    overdue(
+        col(Job.run_at),
+        _WAITING,
+        _LEFT_ALONE,
+        col(Job.parents_left) == 0,
+        sa.or_(col(Job.run_at).is_(None), col(Job.run_at) <= DUE),
+    ),
+    sa.true(),
+)
+_CANCEL_LET_DOWN = statement_of(
+    Move.CANCEL, overdue(col(Job.id), _WAITING, _LEFT_ALONE, col(Job.parents_left) < 0), sa.true()
+)
+_OF_BATCH = col(Job.batch_id) == bind("batch", sa.Uuid)
+_IDLE = col(Job.state).in_([written(state) for state in Move.CANCEL.sources])
+_RUNNING = col(Job.state) == written(JobState.RUNNING)
+_CANCEL_OF_BATCH = statement_of(Move.CANCEL, overdue(col(Job.id), _OF_BATCH, _IDLE), sa.true())
+_ASK_BATCH = statement_of(
+    Move.REQUEST_CANCEL, overdue(col(Job.id), _OF_BATCH, _RUNNING, WANTED), sa.true()
+)
 _RESCUE = {
     move: statement_of(move, overdue(col(Job.lease_until), _LEASE_OUT, condition), sa.true())
     for move, condition in {

@@ -32,11 +32,12 @@ from worker.dispatcher.rescue import Rescue
 from worker.dispatcher.retention import Retention, terms_of
 from worker.dispatcher.ring_again import RingAgain
 from worker.dispatcher.schedules import Schedules
+from worker.dispatcher.waiting import Waiting
 from worker.dispatcher.wake import Wake
 from worker.dispatcher.webhooks import Webhooks
 
 END_WITHIN = 0.8  # seconds; a turn takes milliseconds, unless a server is frozen
-SERVICES = 11  # of the process, each with its connection
+SERVICES = 12  # of the process, each with its connection
 # Milliseconds in a transaction without a statement, which takes one: as long as a dispatcher that
 # is frozen in it keeps the others from a queue.
 MAY_STAND_STILL = 2000
@@ -77,6 +78,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         dispatch,
         release,
         schedules,
+        Loop("waiting", Waiting(hints, dispatch.nudge), transactional),
         Loop("rescue", Rescue(lease, hints, dispatch.nudge), transactional),
         Loop("ring again", RingAgain(Broker(settings), dispatch.nudge), single),
         Loop("epoch", EpochWatch(Broker(settings), epoch, dispatch.nudge), transactional),
