@@ -63,8 +63,8 @@ SELECT EXISTS (SELECT FROM job_dependency WHERE NOT is_told),
 """)
 _LOSE = sa.text("""
 WITH lost AS (
-    DELETE FROM job_dependency
-    WHERE NOT is_told AND NOT EXISTS (SELECT FROM job WHERE job.id = parent_id)
+    DELETE FROM job_dependency AS tie
+    WHERE NOT is_told AND NOT EXISTS (SELECT FROM job WHERE job.id = tie.parent_id)
     RETURNING job_id
 ),
 doomed AS (

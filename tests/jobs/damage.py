@@ -68,7 +68,8 @@ DAMAGES = {
     "it waits for nobody": Damage(
         "queued",
         [
-            "UPDATE job SET state = 'waiting' WHERE id = :id",
+            "UPDATE job SET state = 'waiting', created_at = now() - interval '1 hour'"
+            " WHERE id = :id",
             """UPDATE job_event SET data = '{"state": "waiting"}' WHERE job_id = :id""",
         ],
         ["waits_for_nothing"],
