@@ -68,11 +68,18 @@ DAMAGES = {
     "it waits for nobody": Damage(
         "queued",
         [
-            "UPDATE job SET state = 'waiting', created_at = now() - interval '1 hour'"
-            " WHERE id = :id",
+            "UPDATE job SET state = 'waiting', created_at = '2026-01-01' WHERE id = :id",
             """UPDATE job_event SET data = '{"state": "waiting"}' WHERE job_id = :id""",
         ],
         ["waits_for_nothing"],
+    ),
+    "nobody knows whom it waits for": Damage(
+        "queued",
+        [
+            "UPDATE job SET state = 'waiting', parents_left = 2 WHERE id = :id",
+            """UPDATE job_event SET data = '{"state": "waiting"}' WHERE job_id = :id""",
+        ],
+        ["wrong_parents"],
     ),
     "events without a job": Damage(
         "queued", [UNTIE, COUNT_IT, "DELETE FROM job WHERE id = :id"], ["no_job"]
