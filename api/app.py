@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 import kinds as built_in
 from api import (
     batches,
+    bulk,
     docs,
     errors,
     files,
@@ -68,6 +69,7 @@ ROUTERS = (
     webhook_endpoints.router,
     webhook_deliveries.router,
     schedules.router,
+    bulk.router,
     projects.router,
     trail.router,
     events.router,

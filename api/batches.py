@@ -12,9 +12,10 @@ from api.cursors import page_link, read_cursor, write_cursor
 from api.documents import batch_document, json_response
 from api.job_query import HIGHEST_LIMIT, Page
 from api.jobs import SUBMITTING_CODES
-from api.parts import parts_of, principal_of
+from api.parts import actor_of, parts_of, principal_of
 from api.promises import IDEMPOTENCY_KEY, answer, problems
 from api.strict import StrictRoute
+from jobs.trail.record import Deed
 from jobs.waiting.batches import cancel_batch, get_batch, page_batches
 
 router = APIRouter(route_class=StrictRoute, tags=["batches"])
@@ -90,8 +91,15 @@ async def cancel_whole_batch(
     request: Request, batch_id: BatchId, body: Annotated[Cancellation | None, Body()] = None
 ) -> Response:
     """End a batch: what does not run is cancelled within a second, what runs is asked to end."""
-    parts, project_id = parts_of(request), principal_of(request).project_id
-    reason = (body.reason if body else None) or moving.NO_REASON
-    is_new = await parts.database.run(cancel_batch, project_id, batch_id, reason)
-    batch = await parts.database.run(get_batch, project_id, batch_id)
+    parts, actor = parts_of(request), actor_of(request)
+    given = body.reason if body else None
+    reason = given or moving.NO_REASON
+
+    def deed(is_new: bool) -> Deed | None:
+        return Deed("batch.cancel", batch_id, {"reason": given}) if is_new else None
+
+    is_new = await parts.database.change(
+        actor, deed, cancel_batch, actor.project_id, batch_id, reason
+    )
+    batch = await parts.database.run(get_batch, actor.project_id, batch_id)
     return json_response(batch_document(batch), 202 if is_new else 200)

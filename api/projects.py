@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api import schemas
+from api import operating, schemas
 from api.bodies import NewKey, NewProject, Text
 from api.cursors import page_link
 from api.documents import json_response
@@ -34,7 +34,7 @@ Cursor = Annotated[Text, Query(description="`next_cursor` of the page before")]
     "/v1/projects",
     status_code=201,
     responses={
-        201: answer("The project, which has no key yet", "Location", model=schemas.Project),
+        201: answer("The project, which has no key yet", "Location", model=operating.Project),
         **problems(
             "bad-request",
             "insufficient-scope",
@@ -62,7 +62,7 @@ async def make_project(request: Request, body: NewProject) -> Response:
 @router.get(
     "/v1/projects",
     responses={
-        200: answer("A page", "Link", model=schemas.Projects),
+        200: answer("A page", "Link", model=operating.Projects),
         **problems("validation-failed"),
     },
 )
@@ -81,7 +81,10 @@ async def list_projects(
 
 @router.get(
     "/v1/projects/{project_id}",
-    responses={200: answer("The project", model=schemas.Project), **problems("project-not-found")},
+    responses={
+        200: answer("The project", model=operating.Project),
+        **problems("project-not-found"),
+    },
 )
 async def read_project(request: Request, project_id: ProjectId) -> Response:
     """Read a project."""

@@ -302,45 +302,6 @@ class MadeApiKey(ApiKey):
     key: str = Field(description="The key itself; it is shown this once")
 
 
-class Project(_Answer):
-    """Whose jobs, files, keys and rules are whose."""
-
-    id: str
-    name: str
-    created_at: datetime
-
-
-class Projects(_Answer):
-    items: list[Project]
-    next_cursor: str | None
-
-
-class AuditActor(_Answer):
-    """Who did it."""
-
-    key_id: str | None = Field(description="null: Lading itself")
-    name: str = Field(description="What the key was called then")
-
-
-class AuditEntry(_Answer):
-    """Something that somebody did."""
-
-    id: UUID
-    at: datetime
-    actor: AuditActor
-    action: str = Field(description="A noun and a verb", examples=["job.cancel", "key.create"])
-    target: str = Field(description="The id or name of what it was done to")
-    times: int = Field(ge=1, description="So many of the same are told of together")
-    request_id: str | None = Field(description="Of the only request, or of the first")
-    address: str | None = Field(description="The client's, as the server saw it")
-    details: dict[str, JsonValue]
-
-
-class AuditPage(_Answer):
-    items: list[AuditEntry]
-    next_cursor: str | None
-
-
 class WsTicket(_Answer):
     ticket: str = Field(description="For the subprotocol `ticket.<ticket>`; it is shown this once")
     expires_at: datetime

@@ -30,7 +30,7 @@ SSE = "text/event-stream"
 router = APIRouter(route_class=StrictRoute, tags=["events"])
 
 EventType = StrEnum(  # type: ignore[misc]  # derived, so that it cannot fall behind the moves
-    "EventType", ["created", *dict.fromkeys(move.event for move in Move)]
+    "EventType", ["created", *dict.fromkeys(move.event for move in Move), "reprioritised"]
 )
 
 

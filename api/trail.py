@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api import schemas
+from api import operating
 from api.bodies import Moment, Text
 from api.cursors import filters_of, page_link, read_cursor, write_cursor
 from api.documents import json_response
@@ -37,7 +37,7 @@ class AuditQuery(BaseModel):
 @router.get(
     "/v1/audit",
     responses={
-        200: answer("A page", "Link", model=schemas.AuditPage),
+        200: answer("A page", "Link", model=operating.AuditPage),
         **problems("cursor-mismatch", "validation-failed"),
     },
 )

@@ -88,6 +88,26 @@ class CountDiffers(JobsError):
         self.confirmed, self.count = confirmed, count
 
 
+class BulkMissing(JobsError):
+    def __init__(self, operation_id: UUID) -> None:
+        super().__init__(f"no bulk operation {operation_id}")
+        self.operation_id = operation_id
+
+
+class BulkEnded(JobsError):
+    def __init__(self, operation_id: UUID) -> None:
+        super().__init__(f"the bulk operation {operation_id} is done")
+        self.operation_id = operation_id
+
+
+class BulkTooLarge(JobsError):
+    """More jobs fit than one operation may mean, or than can be counted in time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"more than {most} jobs, or too many to count in time: narrow the filter")
+        self.most = most
+
+
 class KeyGone(JobsError):
     """The key that asks has been deleted, or has expired, since it was last looked at."""
 

@@ -32,6 +32,7 @@ _POSITION = re.compile(
     rf"([0-9a-f]{{8}})\.{_SNAPSHOT}(?:~{_SNAPSHOT}~([0-9a-f]{{32}})~([0-9]{{1,10}}))?"
 )
 _FIRST = (UUID(int=0), 0)  # before every event
+TELL_STATE = ("created", "reprioritised")  # their data does, for no move stands behind them
 _STATE_AFTER = {move.event: move.target for move in Move}
 
 
@@ -126,7 +127,7 @@ class FeedEvent(NamedTuple):
     @property
     def state(self) -> str | None:
         """The job's state after it."""
-        if self.event.type == "created":
+        if self.event.type in TELL_STATE:
             return self.event.data.get("state")
         return _STATE_AFTER.get(self.event.type)
 

@@ -118,7 +118,8 @@ WITH ended AS MATERIALIZED (
 ),
 line AS (
     SELECT job_id, seq, type, attempt,
-           CASE type {_TARGET} WHEN 'created' THEN data ->> 'state' END AS target
+           CASE type {_TARGET} WHEN 'created' THEN data ->> 'state'
+                WHEN 'reprioritised' THEN data ->> 'state' END AS target
     FROM job_event WHERE job_id BETWEEN :first AND :last
 ),
 step AS (
@@ -153,6 +154,7 @@ told AS (
            count(*) FILTER (WHERE attempt <> starts) AS misnumbered,
            count(*) FILTER (WHERE NOT coalesce(CASE type
                WHEN 'created' THEN place = 1 AND target IN ({_words(BORN)})
+               WHEN 'reprioritised' THEN source = target AND target NOT IN ({_words(FINAL)})
                {_LEGAL} END, false)) AS illegal,
            max(failures) AS failures, max(crashes) AS crashes, max(requests) AS requests,
            coalesce(max(failures) FILTER (WHERE is_afresh), 0) AS failures_afresh,

@@ -138,7 +138,7 @@ def page_jobs(
     """The next `limit` jobs older than `before`; without `full`, args and result are None."""
     statement = (
         sa.select(*job_columns(full=full))
-        .where(_OURS, *_conditions(wanted))
+        .where(_OURS, *conditions_of(wanted))
         .order_by(col(Job.id).desc())
         .limit(limit + 1)
     )
@@ -149,7 +149,8 @@ def page_jobs(
     return Page(jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None)
 
 
-def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
+def conditions_of(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
+    """What the filter says, for a statement about jobs; not which project they are of."""
     equal: dict[Any, Any] = {
         Job.kind: wanted.kind,
         Job.queue: wanted.queue,

@@ -2,6 +2,7 @@
 
 from sqlmodel import SQLModel
 
+import jobs.bulk.models
 import jobs.bus.models
 import jobs.models
 import jobs.schedules.models
@@ -13,6 +14,7 @@ METADATA = SQLModel.metadata
 #: A part of the domain that has tables of its own stands here.
 MODULES = (
     jobs.models,
+    jobs.bulk.models,
     jobs.bus.models,
     jobs.schedules.models,
     jobs.trail.models,

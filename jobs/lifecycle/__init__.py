@@ -8,6 +8,7 @@ at once but in the sweeps, which skip what is locked.
 """
 
 from jobs.lifecycle.asked import cancel, cancel_idle, retry, run_now
+from jobs.lifecycle.priority import reprioritise
 from jobs.lifecycle.reports import (
     cancel_running,
     crash,
@@ -47,6 +48,7 @@ __all__ = [
     "record_step",
     "release_due",
     "release_let_go",
+    "reprioritise",
     "rescue",
     "retry",
     "retry_later",

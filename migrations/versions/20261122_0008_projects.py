@@ -39,6 +39,7 @@ def upgrade() -> None:
     op.create_check_constraint("limited_or_not", "api_key", "(rate IS NULL) = (burst IS NULL)")
     op.execute(f"UPDATE api_key SET scopes = ARRAY['admin'] WHERE scopes @> {_EVERYTHING}")
     _create_audit()
+    _create_bulk()
 
 
 def _create_audit() -> None:
@@ -67,7 +68,58 @@ def _create_audit() -> None:
         op.create_index(name, "audit", columns)
 
 
+def _create_bulk() -> None:
+    zero = {"server_default": sa.text("0")}
+    op.create_table(
+        "bulk_operation",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("project_id", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String()),
+        sa.Column("key_name", sa.String(), nullable=False),
+        sa.Column("op", sa.String(), nullable=False),
+        sa.Column("filter", JSONB(), nullable=False),
+        sa.Column("priority", sa.SmallInteger()),
+        sa.Column("reason", sa.String()),
+        sa.Column("rate", sa.Float(), nullable=False),
+        sa.Column("state", sa.String(), server_default="running", nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), **zero, nullable=False),
+        sa.Column("done", sa.Integer(), **zero, nullable=False),
+        sa.Column("skipped", sa.Integer(), **zero, nullable=False),
+        sa.Column("failed", sa.Integer(), **zero, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), **_NOW, nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), **_NOW, nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True)),
+        sa.CheckConstraint("state IN ('running', 'stopped', 'done')", name="known_state"),
+        sa.CheckConstraint(
+            "(state = 'running') = (finished_at IS NULL)", name="finished_or_running"
+        ),
+        sa.CheckConstraint("position = done + skipped + failed", name="each_job_counted_once"),
+        sa.CheckConstraint(
+            "position <= total AND (state <> 'done' OR position = total)", name="all_done"
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("bulk_by_project", "bulk_operation", ["project_id", "id"])
+    op.create_index(
+        "bulk_to_go_on",
+        "bulk_operation",
+        ["next_at"],
+        postgresql_where=sa.text("state = 'running'"),
+    )
+    op.create_table(
+        "bulk_part",
+        sa.Column("operation_id", sa.Uuid(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("ids", sa.ARRAY(sa.Uuid()), nullable=False),
+        sa.ForeignKeyConstraint(["operation_id"], ["bulk_operation.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("operation_id", "number"),
+    )
+
+
 def downgrade() -> None:
+    op.drop_table("bulk_part")
+    op.drop_table("bulk_operation")
     op.drop_table("audit")
     op.execute(f"UPDATE api_key SET scopes = {_EVERYTHING} WHERE 'admin' = ANY (scopes)")
     op.drop_constraint("limited_or_not", "api_key")

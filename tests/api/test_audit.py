@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from api import schemas
+from api import operating
 from jobs.states import JobState
 from jobs.trail.reading import TrailFilter, page_trail, prune_trail
 from jobs.trail.record import Actor, Deed, record
@@ -17,7 +17,7 @@ from tests.jobs.making import make_job
 def entries(api: Api, **query: str) -> list[dict[str, Any]]:
     response = api.http.get("/v1/audit", params=query)
     assert response.status_code == 200, response.text
-    schemas.AuditPage.model_validate_json(response.content)
+    operating.AuditPage.model_validate_json(response.content)
     items: list[dict[str, Any]] = response.json()["items"]
     return items
 

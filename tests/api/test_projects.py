@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
-from api import schemas
+from api import operating, schemas
 from api.authentication import is_keyless
 from jobs.states import JobState
 from tests.api.serving import Api, problem
@@ -25,7 +25,7 @@ def with_key(api: Api, key: str) -> httpx2.Client:
 def test_the_operator_makes_a_project_and_its_first_key(api: Api) -> None:
     made = api.http.post("/v1/projects", json={"id": "shop", "name": "The web shop"})
     assert made.status_code == 201
-    schemas.Project.model_validate_json(made.content)
+    operating.Project.model_validate_json(made.content)
     problem(api.http.post("/v1/projects", json={"id": "shop"}), 409, "project-exists")
     key = api.http.post("/v1/projects/shop/keys", json={"name": "first"})
     schemas.MadeApiKey.model_validate_json(key.content)
@@ -54,7 +54,7 @@ def test_projects_are_listed_by_id_and_paged(api: Api) -> None:
     cursor: str | None = ""
     while cursor is not None:
         page = api.http.get("/v1/projects", params={"limit": 2, "cursor": cursor})
-        schemas.Projects.model_validate_json(page.content)
+        operating.Projects.model_validate_json(page.content)
         seen += [each["id"] for each in page.json()["items"]]
         cursor = page.json()["next_cursor"]
     assert seen == sorted(seen)

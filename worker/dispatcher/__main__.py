@@ -22,6 +22,7 @@ from jobs.registry import load_registry
 from jobs.settings import Settings, load_settings
 from worker import engines, logs
 from worker.dispatcher.accounts import Accounts
+from worker.dispatcher.bulk import Bulk
 from worker.dispatcher.dispatch import Dispatch
 from worker.dispatcher.epoch import EpochWatch
 from worker.dispatcher.facts import Facts
@@ -79,6 +80,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         release,
         schedules,
         Loop("waiting", Waiting(hints, dispatch.nudge), transactional),
+        Loop("bulk", Bulk(hints, dispatch.nudge), transactional),
         Loop("rescue", Rescue(lease, hints, dispatch.nudge), transactional),
         Loop("ring again", RingAgain(Broker(settings), dispatch.nudge), single),
         Loop("epoch", EpochWatch(Broker(settings), epoch, dispatch.nudge), transactional),

@@ -1,0 +1,1 @@
+"""Bulk operations: one word said to many jobs at once, counted before, visible and stoppable."""
