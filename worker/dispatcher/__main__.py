@@ -38,7 +38,7 @@ from worker.dispatcher.wake import Wake
 from worker.dispatcher.webhooks import Webhooks
 
 END_WITHIN = 0.8  # seconds; a turn takes milliseconds, unless a server is frozen
-SERVICES = 12  # of the process, each with its connection
+SERVICES = 13  # of the process, each with its connection
 # Milliseconds in a transaction without a statement, which takes one: as long as a dispatcher that
 # is frozen in it keeps the others from a queue.
 MAY_STAND_STILL = 2000
