@@ -61,9 +61,10 @@ def register_schedules(connection: Connection, registry: Registry) -> bool:
                 col(Schedule.gone_at).is_not(None),
             ),
         )
-        changed |= connection.execute(statement).rowcount > 0
+        written = connection.execute(statement.returning(col(Schedule.id))).first()
+        changed = changed or written is not None
     plain = [kind.name for kind in registry.values() if kind.schedule is None]
-    return changed | (connection.execute(_DROP, {"kinds": plain}).rowcount > 0)
+    return connection.execute(_DROP, {"kinds": plain}).rowcount > 0 or changed
 
 
 def forget_gone(connection: Connection, lease: timedelta) -> int:

@@ -30,3 +30,33 @@ def test_a_memory_limit_is_bytes_or_text_with_a_unit(given: Any, size: int | Non
 def test_what_is_no_size_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match=r"memory_limit of test\.large"):
         job("test.large", memory_limit=given)
+
+
+class Named(BaseModel):
+    name: str
+
+
+def test_a_schedule_stands_beside_its_kind() -> None:
+    made = job("test.daily", schedule="0 7 * * *", timezone="Europe/Berlin")(nothing)
+    kind = find_kind(made)
+    assert kind is not None
+    assert (kind.schedule, kind.timezone) == ("0 7 * * *", "Europe/Berlin")
+
+
+def test_a_scheduled_kind_needs_no_args() -> None:
+    def greet(context: JobContext, args: Named) -> None: ...
+
+    with pytest.raises(TypeError, match=r"test\.greet has a schedule, so Named must accept {}"):
+        job("test.greet", schedule="0 7 * * *")(greet)
+
+
+def test_a_timezone_is_of_a_schedule() -> None:
+    with pytest.raises(ValueError, match=r"test\.zoned has a timezone"):
+        job("test.zoned", timezone="Europe/Berlin")
+
+
+def test_base_model_itself_is_no_model_of_args() -> None:
+    def anything(context: JobContext, args: BaseModel) -> None: ...
+
+    with pytest.raises(TypeError, match=r"args of test\.anything"):
+        job("test.anything")(anything)

@@ -29,7 +29,8 @@ def be_late(connection: Connection, schedule: ScheduleView, by: timedelta) -> da
     """The next tick was due so long ago; of an interval, all that follow move with it."""
     statement = (
         "UPDATE schedule SET next_at = date_trunc('second', clock_timestamp()) - :by,"
-        " anchor_at = date_trunc('second', clock_timestamp()) - :by"
+        " anchor_at = CASE WHEN anchor_at IS NOT NULL"
+        " THEN date_trunc('second', clock_timestamp()) - :by END"
         " WHERE id = :id RETURNING next_at"
     )
     due: datetime = connection.execute(
