@@ -27,6 +27,7 @@ class Terms(NamedTuple):
     logs: timedelta  #: the lines; their events stay
     keys: timedelta
     audit: timedelta
+    events: timedelta  #: published ones
 
 
 class Pruned(NamedTuple):

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     retain_audit_seconds: float = Field(
         default=365 * DAY, gt=0, description="How long it is kept who did what"
     )
+    retain_events_seconds: float = Field(
+        default=30 * DAY, gt=0, description="How long published events are kept"
+    )
     max_file_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Of one upload")
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

@@ -54,7 +54,7 @@ class Firing(_Answer):
     error: FiringError | None
 
 
-class Event(_Answer):
+class PublishedEvent(_Answer):
     """An event that was accepted, and what came of it."""
 
     id: UUID = Field(description="Its address here; the publisher's id is in `event`")
@@ -70,14 +70,14 @@ class Event(_Answer):
 class EventPage(_Answer):
     """Some events, newest first."""
 
-    items: list[Event]
+    items: list[PublishedEvent]
     next_cursor: str | None = Field(description="For the next page; null is the only end")
 
 
 class EventBatch(_Answer):
     """The events of a batch, in its order."""
 
-    items: list[Event]
+    items: list[PublishedEvent]
     duplicates: list[int] = Field(
         description="The places in it, from 0, of those that had been accepted before"
     )
@@ -126,8 +126,22 @@ class Trial(_Answer):
     errors: list[Wrong]
 
 
+class ReplayPreview(_Answer):
+    """What a replay would bring."""
+
+    count: int = Field(ge=0, description="Events that the trigger has made no job of; `confirm` it")
+    sample: list[PublishedEvent] = Field(description="The oldest of them")
+
+
+class Replayed(_Answer):
+    """What a replay has brought."""
+
+    count: int = Field(ge=0, description="Events")
+    jobs: int = Field(ge=0, description="Those that it made; of the others, the args did not fit")
+
+
 def event_document(accepted: Accepted) -> dict[str, Any]:
-    """The Event."""
+    """The PublishedEvent."""
     return {
         "id": accepted.id,
         "event": accepted.envelope,

@@ -95,12 +95,12 @@ class EventQuery(BaseModel):
         202: answer(
             "Accepted, with the jobs that its triggers have made; of a batch: an EventBatch",
             "?Location",
-            model=answers.Event | answers.EventBatch,
+            model=answers.PublishedEvent | answers.EventBatch,
         ),
         200: answer(
             "It, or each of the batch, had been accepted before: the first one",
             "?Location",
-            model=answers.Event | answers.EventBatch,
+            model=answers.PublishedEvent | answers.EventBatch,
         ),
         **problems(
             "bad-request",
@@ -163,7 +163,10 @@ async def list_events(request: Request, asked: Annotated[EventQuery, Query()]) -
 
 @router.get(
     "/v1/events/{event_id}",
-    responses={200: answer("The event", model=answers.Event), **problems("event-not-found")},
+    responses={
+        200: answer("The event", model=answers.PublishedEvent),
+        **problems("event-not-found"),
+    },
 )
 async def read_event(
     request: Request, event_id: Annotated[UUID, Path(description="The event's id here")]

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy import Connection
 
 from api.bus import answers
-from api.bus.answers import trial_document, trigger_document
+from api.bus.answers import event_document, trial_document, trigger_document
 from api.bus.binding import read_plain
-from api.bus.bodies import NewTrigger, SampleEvent, TriggerChange
+from api.bus.bodies import NewTrigger, Replay, SampleEvent, TriggerChange
 from api.cursors import page_link, read_cursor, write_cursor
 from api.documents import json_response
 from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
@@ -17,6 +17,9 @@ from api.parts import actor_of, parts_of, principal_of
 from api.promises import answer, problems
 from api.strict import StrictRoute
 from jobs.bus.making import check_trigger, rehearse
+from jobs.bus.publishing import Published, tell
+from jobs.bus.queries import EventFilter
+from jobs.bus.replay import preview, replay
 from jobs.bus.triggers import (
     TriggerView,
     change_trigger,
@@ -155,6 +158,56 @@ async def test_trigger(request: Request, trigger_id: TriggerId, body: SampleEven
             *(Flaw(f"#/event{each.pointer[1:]}", each.detail) for each in error.flaws)
         ) from None
     return json_response(trial_document(rehearse(parts.registry, trigger.spec, event.document)))
+
+
+@router.post(
+    "/v1/triggers/{trigger_id}/replay",
+    responses={
+        200: answer("What a replay would bring; nothing is done", model=answers.ReplayPreview),
+        202: answer("The trigger has met them", model=answers.Replayed),
+        **_WRITING,
+        **problems("trigger-not-found", "count-differs"),
+    },
+)
+async def replay_events(request: Request, trigger_id: TriggerId, body: Replay) -> Response:
+    """Let a trigger meet events that were accepted before.
+
+    Without `confirm` they are counted; with it, if there are still as many, their jobs are made.
+    """
+    parts, actor = parts_of(request), actor_of(request)
+    wanted = EventFilter(received_after=body.received_after, received_before=body.received_before)
+    project_id = actor.project_id
+    if body.confirm is None:
+        trigger = await parts.database.run(get_trigger, project_id, trigger_id)
+        found = await parts.database.run(preview, trigger, wanted)
+        sample = [event_document(each) for each in found.sample]
+        return json_response({"count": found.count, "sample": sample})
+    done = await parts.database.change(
+        actor,
+        lambda done: Deed("trigger.replay", trigger_id, {"events": len(done)}),
+        _replay,
+        parts.registry,
+        project_id,
+        trigger_id,
+        wanted,
+        body.confirm,
+    )
+    tell(parts.hints, project_id, done)
+    made = [job for each in done for job in each.jobs]
+    parts.metrics.count_submitted(made)
+    return json_response({"count": len(done), "jobs": len(made)}, 202)
+
+
+def _replay(  # noqa: PLR0917 - passed on as they are
+    connection: Connection,
+    registry: Registry,
+    project_id: str,
+    trigger_id: UUID,
+    wanted: EventFilter,
+    confirmed: int,
+) -> list[Published]:
+    trigger = get_trigger(connection, project_id, trigger_id, lock=True)
+    return replay(connection, registry, trigger, wanted, confirmed)
 
 
 def _told(trigger: TriggerView) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """Commands: the same functions as REST calls, and the same answers."""
 
+from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from api import moving
 from api.bodies import Cancellation, NewJob, _Body
+from api.bus.answers import event_document
+from api.bus.binding import read_plain
+from api.bus.events import publish_all
 from api.documents import job_document
 from api.errors import model_flaws, problem_of
 from api.problems import Problem
@@ -36,7 +40,7 @@ async def answer(session: Session, frame: Command) -> None:
     """The command was done, or refused, and the client knows. Ended."""
     try:
         session.principal.require(_SCOPES[frame.op])
-        job, status = await _do(session, frame)
+        body, status = await _do(session, frame)
     except ValidationError as error:
         await session.send_error(frame.id, model_flaws(error))
     except Problem as problem:
@@ -44,11 +48,21 @@ async def answer(session: Session, frame: Command) -> None:
     except JobsError as error:
         await session.send_error(frame.id, problem_of(error))
     else:
-        body = job_document(job, session.parts.settings.flower_url)
         await session.send({"type": "result", "id": frame.id, "status": status, "body": body})
 
 
-async def _do(session: Session, frame: Command) -> tuple[JobView, int]:
+async def _do(session: Session, frame: Command) -> tuple[dict[str, Any], int]:
+    """The answer's body and status."""
+    parts, principal = session.parts, session.principal
+    if frame.op == "event.publish":
+        event = read_plain(frame.body, principal.project_id, frame.idempotency_key)
+        (published,) = await publish_all(parts, principal, [event])
+        return event_document(published.event), 202 if published.is_new else 200
+    job, status = await _move(session, frame)
+    return job_document(job, parts.settings.flower_url), status
+
+
+async def _move(session: Session, frame: Command) -> tuple[JobView, int]:
     parts, principal = session.parts, session.principal
     match frame.op:
         case "job.submit":
@@ -58,11 +72,9 @@ async def _do(session: Session, frame: Command) -> tuple[JobView, int]:
         case "job.cancel":
             asked = _Cancel.model_validate(frame.body)
             return await moving.cancel(parts, session.actor, _job_id(asked.job_id), asked.reason)
-        case "job.retry":
+        case _:
             job_id = _job_id(_Retry.model_validate(frame.body).job_id)
             return await moving.retry(parts, session.actor, job_id), 202
-        case "event.publish":
-            raise Problem("not-implemented", "Events cannot be published yet.")
 
 
 def _job_id(text: str) -> UUID:

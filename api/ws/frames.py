@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from api import schemas
 from api.bodies import Label, LabelKey, Text
+from api.bus import answers
 from api.streams import Event, Seq
 from jobs.feed import MOST_OF_POSITION
 from jobs.states import JobState
@@ -184,7 +185,7 @@ class Result(_Sent):
     type: Literal["result"]
     id: Id
     status: int
-    body: schemas.Job
+    body: schemas.Job | answers.PublishedEvent
 
 
 class ErrorFrame(_Sent):

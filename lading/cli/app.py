@@ -9,6 +9,7 @@ import typer
 from lading.cli import exits, files, fleet, jobs
 from lading.cli.connecting import PATIENCE, Connection
 from lading.cli.following import follow
+from lading.cli.publishing import publish
 from lading.cli.submitting import submit
 from lading.client import LadingError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "submit": submit,
+    "publish": publish,
     "get": jobs.get,
     "list": jobs.list_,
     "follow": follow,

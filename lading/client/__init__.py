@@ -40,6 +40,7 @@ from lading.client.models import (
     Kind,
     LogLine,
     Progress,
+    PublishedEvent,
     Queue,
     Worker,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "NotFound",
     "ProblemError",
     "Progress",
+    "PublishedEvent",
     "Queue",
     "ServerError",
     "StillRunning",

@@ -29,7 +29,18 @@ from lading.client.exchange import (
 from lading.client.file_verbs import FileRef, FileVerbs
 from lading.client.following import Following
 from lading.client.listing import JobFilters, JobRef, id_of
-from lading.client.models import Attempt, Event, File, Health, Job, Kind, LogLine, Queue, Worker
+from lading.client.models import (
+    Attempt,
+    Event,
+    File,
+    Health,
+    Job,
+    Kind,
+    LogLine,
+    PublishedEvent,
+    Queue,
+    Worker,
+)
 from lading.client.submissions import Args, Handler, JobOptions, NewJob
 from lading.client.transfers import Upload
 from lading.client.verbs import Verbs
@@ -134,6 +145,23 @@ class Client:
     def logs(self, job: JobRef, *, after: int = 0) -> Sequence[LogLine]:
         """What its handler has written, in events after that `seq`."""
         return self._run(self._verbs.logs(job, after))
+
+    def publish(
+        self,
+        type: str,  # noqa: A002 - an event's
+        data: Any = None,
+        *,
+        id: str | None = None,  # noqa: A002
+        source: str | None = None,
+        subject: str | None = None,
+    ) -> PublishedEvent:
+        """The event is accepted: committed, with the jobs that its triggers have made of it.
+
+        The same `source` and `id` again is the same event, and makes nothing twice; without an
+        `id` it gets one, so that sending it again is safe.
+        """
+        document = {"type": type, "data": data, "id": id, "source": source, "subject": subject}
+        return self._run(self._verbs.publish(document))
 
     def cancel(self, job: JobRef, reason: str | None = None) -> Job:
         """It is cancelled, or asked to end if it runs. InvalidTransition when it has ended."""

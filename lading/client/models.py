@@ -170,6 +170,26 @@ class File(_Answered):
     created_at: datetime
 
 
+class Firing(_Answered):
+    """What came of an event at a trigger."""
+
+    trigger_id: UUID
+    job_id: UUID | None = None
+    error: dict[str, Any] | None = None
+
+
+class PublishedEvent(_Answered):
+    """An event that was accepted, and what came of it."""
+
+    id: UUID  #: its address at the server; the publisher's id is in `event`
+    event: dict[str, Any]  #: the CloudEvent
+    received_at: datetime
+    depth: int
+    error: str | None = None
+    jobs: list[UUID]
+    firings: list[Firing]
+
+
 class Ticket(_Answered):
     """What a page opens one WebSocket with."""
 

@@ -16,7 +16,18 @@ from lading.client.errors import NotFound, StillRunning, Unreachable
 from lading.client.exchange import Answer, Call, Emit, Lost, Pause, Repeat, Request, Send, Series
 from lading.client.following import LONG_POLL
 from lading.client.listing import JobFilters, JobRef, id_of, query_of
-from lading.client.models import Attempt, Event, Health, Job, Kind, LogLine, Queue, Ticket, Worker
+from lading.client.models import (
+    Attempt,
+    Event,
+    Health,
+    Job,
+    Kind,
+    LogLine,
+    PublishedEvent,
+    Queue,
+    Ticket,
+    Worker,
+)
 from lading.client.submissions import Args, NewJob
 from lading.client.trying import Trying
 
@@ -124,6 +135,14 @@ class Verbs:
     def logs(self, job: JobRef, after: int) -> Call[Sequence[LogLine]]:
         answer = yield from self._get(f"{path_of(job)}/logs", (("after", str(after)),))
         return read_items(LogLine, answer)
+
+    def publish(self, document: Mapping[str, Any]) -> Call[PublishedEvent]:
+        """An event of the plain form. It is sent with an id, so that it is one event."""
+        named = {"id": str(uuid4()), **{k: v for k, v in document.items() if v is not None}}
+        if "data" in document:
+            named["data"] = document["data"]
+        request = Request("POST", "/v1/events", (), _encode(named), _JSON)
+        return read(PublishedEvent, (yield from call(request, self.patience)))
 
     def cancel(self, job: JobRef, reason: str | None) -> Call[Job]:
         body = _encode({} if reason is None else {"reason": reason})

@@ -149,6 +149,42 @@ def test_an_expression_that_makes_too_much_of_an_event_fails_for_itself(api: Api
     assert "too much" in firing["error"]["message"]
 
 
+def test_a_new_trigger_meets_old_events_once_and_as_many_as_were_confirmed(api: Api) -> None:
+    def publish(number: int) -> str:
+        event = {"type": "replay.a", "data": {"id": number}}
+        return str(api.http.post("/v1/events", json=event).json()["id"])
+
+    events = [publish(number) for number in range(4)]
+    made = make(api, type="replay.*", filter={"data.id": {"in": [0, 1, 2, 5]}})
+    path = made["links"]["replay"]
+    found = api.http.post(path, json={}).json()
+    assert found["count"] == 3
+    assert [each["id"] for each in found["sample"]] == events[:3]
+    second = api.http.get(f"/v1/events/{events[1]}").json()["received_at"]
+    assert api.http.post(path, json={"received_after": second}).json()["count"] == 1
+    refused = problem(api.http.post(path, json={"confirm": 2}), 409, "count-differs")
+    assert refused["count"] == 3
+    assert api.http.get(f"/v1/events/{events[0]}").json()["jobs"] == []
+    done = api.http.post(path, json={"confirm": 3})
+    assert (done.status_code, done.json()) == (202, {"count": 3, "jobs": 3})
+    (job_id,) = api.http.get(f"/v1/events/{events[2]}").json()["jobs"]
+    assert api.job(job_id)["args"] == {"value": 2}
+    publish(5)  # it has met the trigger when it came
+    assert api.http.post(path, json={}).json() == {"count": 0, "sample": []}
+    problem(api.http.post(path, json={"confirm": 3}), 409, "count-differs")
+
+
+def test_what_did_not_fit_is_replayed_once_the_trigger_was_mended(api: Api) -> None:
+    made = make(api, type="mend.a", kind="test.flaky", args={"path": "'x'", "times": "data.n"})
+    event = api.http.post("/v1/events", json={"type": "mend.a", "data": {"n": "many"}}).json()
+    assert event["jobs"] == []
+    api.http.patch(made["links"]["self"], json={"args": {"path": "'x'", "times": 1}})
+    assert api.http.post(made["links"]["replay"], json={"confirm": 1}).json()["jobs"] == 1
+    (firing,) = api.http.get(event["links"]["self"]).json()["firings"]
+    assert (firing["trigger_id"], firing["error"]) == (made["id"], None)
+    assert firing["job_id"] is not None
+
+
 def test_a_trigger_of_another_project_is_404(api: Api) -> None:
     made = make(api, type="mine.only")
     with api.client_of(project="other") as other:

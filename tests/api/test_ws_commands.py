@@ -114,7 +114,13 @@ def test_keys_are_what_a_header_could_hold(api: Api) -> None:
         assert client.command("job.submit", "x" * 255, **NEW)["type"] == "result"
 
 
-def test_what_cannot_be_done_yet_says_so(api: Api) -> None:
+def test_an_event_is_published_as_over_rest(api: Api) -> None:
+    body = {"type": "user.created", "id": str(uuid4()), "data": {}}
     with speaking(api) as client:
-        answer = client.command("event.publish", type="user.created", data={})
-        assert (answer["problem"]["code"], answer["problem"]["status"]) == ("not-implemented", 501)
+        first = client.command("event.publish", **body)
+        assert (first["status"], first["body"]["event"]["type"]) == (202, "user.created")
+        again = client.command("event.publish", **body)
+        assert (again["status"], again["body"]) == (200, first["body"])
+        assert api.http.post("/v1/events", json=body).json() == first["body"]
+        wrong = client.command("event.publish", type="")
+        assert wrong["problem"]["code"] == "validation-failed"

@@ -17,7 +17,9 @@ from tests.jobs.making import PROJECT, read_events
 from tests.jobs.overseeing import clear
 
 DAY = timedelta(days=1)
-TERMS = Terms(succeeded=7 * DAY, failed=30 * DAY, logs=7 * DAY, keys=DAY, audit=365 * DAY)
+TERMS = Terms(
+    succeeded=7 * DAY, failed=30 * DAY, logs=7 * DAY, keys=DAY, audit=365 * DAY, events=30 * DAY
+)
 PROCESS = uuid4()
 
 

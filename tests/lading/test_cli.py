@@ -274,3 +274,20 @@ def test_durations_are_read_and_written() -> None:
 
 def test_nothing_steers_the_terminal() -> None:
     assert plain("a\x1b[2Jb\x07\x9b\u202ec\td\n") == "a\ufffd[2Jb\ufffd\ufffd\ufffdc\td\n"
+
+
+def test_publish_prints_the_jobs_that_an_event_makes(lading: Run, api: Api, tmp_path: Path) -> None:
+    body = {"type": "cli.said", "kind": "test.flaky", "args": {"path": "data.path"}}
+    assert api.http.post("/v1/triggers", json=body).status_code == 201
+    data = tmp_path / "data.json"
+    data.write_text('{"path": "x"}')
+    done = lading("publish", "cli.said", "--data", f"@{data}", "--id", "1", "--subject", "s")
+    assert done.code == 0
+    assert api.job(done.out.strip())["args"] == {"path": "x"}
+    again = lading("publish", "cli.said", "--data", "{}", "--id", "1", "--json").json
+    assert (again["jobs"], again["event"]["subject"]) == ([done.out.strip()], "s")
+    misfit = lading("publish", "cli.said", "--data", '{"path": 7}')
+    assert (misfit.code, misfit.out.strip()) == (0, "")
+    assert "made no job: #/args/path" in misfit.err
+    assert lading("publish", "cli.unheard").out.strip() == ""
+    assert lading("publish", "cli.said", "--data", "{").code == 2

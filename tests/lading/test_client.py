@@ -215,3 +215,17 @@ def test_a_server_that_is_not_there_is_unreachable_after_the_patience() -> None:
         assert "'mine'" in caught.value.__notes__[0]
         with pytest.raises(Unreachable):
             [*client.follow(uuid4(), patience=0.5)]
+
+
+def test_an_event_is_published_once_by_its_id(client: Client, api: Api) -> None:
+    body = {"type": "user.created", "kind": "test.echo", "args": {"value": "data.name"}}
+    api.http.post("/v1/triggers", json=body)
+    first = client.publish("user.created", {"name": "Ada"}, id="17", subject="ada")
+    again = client.publish("user.created", {"name": "Ada"}, id="17", subject="ada")
+    assert first == again
+    assert first.event["subject"] == "ada"
+    (job_id,) = first.jobs
+    assert client.get(job_id).args == {"value": "Ada"}
+    assert client.publish("user.created", {"name": "Ada"}).id != first.id
+    with pytest.raises(ValidationFailed):
+        client.publish("")

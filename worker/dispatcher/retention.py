@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy import Connection
 
 from jobs import retention
+from jobs.bus.retention import prune_events
 from jobs.files import FileStore
 from jobs.ids import FIRST
 from jobs.retention import Terms
@@ -41,6 +42,7 @@ class Retention:
                 self._prune_keys(connection),
                 self._prune_trail(connection),
                 self._prune_ticks(connection),
+                self._prune_events(connection),
             ]
         )
         if has_more:
@@ -72,6 +74,10 @@ class Retention:
         with connection.begin():
             return prune_ticks(connection, self._terms.succeeded, KEYS) == KEYS
 
+    def _prune_events(self, connection: Connection) -> bool:
+        with connection.begin():
+            return prune_events(connection, self._terms.events, KEYS) == KEYS
+
     def _prune_keys(self, connection: Connection) -> bool:
         with connection.begin():
             keys = retention.prune_keys(connection, self._terms, KEYS)
@@ -91,4 +97,5 @@ def terms_of(settings: Settings) -> Terms:
         logs=timedelta(seconds=settings.retain_logs_seconds),
         keys=timedelta(seconds=settings.retain_keys_seconds),
         audit=timedelta(seconds=settings.retain_audit_seconds),
+        events=timedelta(seconds=settings.retain_events_seconds),
     )
