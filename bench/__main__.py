@@ -8,6 +8,8 @@ make bench ARGS="--json F --write"                 all of it, into a file, docs 
 import argparse
 import json
 import shutil
+import signal
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +59,7 @@ def compare(
 def main() -> None:
     """Prints the table."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # all is ended then
     chosen = [peer for peer in PEERS if not options.only or peer.name in options.only]
     amounts = phases.TINY if options.tiny else phases.QUICK if options.quick else Amounts()
     if options.tiny:  # one worker each will do

@@ -7,10 +7,17 @@ from benched import run
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
+from redis import Redis
 
-URL = os.environ["BENCH_REDIS"]
-results = RedisBackend(url=f"{URL}/1")
-broker = RedisBroker(url=f"{URL}/0")
+THREADS = 1000  # each of them may hold a connection; redis-py opens 100 unless told
+
+
+def connect(database: int) -> Redis:
+    return Redis.from_url(f"{os.environ['BENCH_REDIS']}/{database}", max_connections=THREADS)
+
+
+results = RedisBackend(client=connect(1))
+broker = RedisBroker(client=connect(0))
 broker.add_middleware(Results(backend=results, result_ttl=24 * 3600 * 1000))
 dramatiq.set_broker(broker)
 
