@@ -23,7 +23,6 @@ from bench.running import FIRST_WITHIN, Running
 GATE = "gate"
 END_TO_END_CONNECTIONS = 16
 BACKLOG_CONNECTIONS = 64
-SETTLE = 1.0  # seconds before a phase: what the one before has left is written meanwhile
 CONNECTIONS = (1, 16, 64)
 PHASES = ("idle", "end_to_end", "latency", "drain", "io", "backlog")
 
@@ -34,6 +33,7 @@ Figures = dict[str, Any]
 class Amounts:
     """How much of each phase."""
 
+    settle: float = 1.0  #: seconds before a phase, in which the one before it ends its writing
     warm_up: int = 200
     end_to_end: int = 3000
     alone: int = 500  #: submitted by one connection
@@ -47,6 +47,7 @@ class Amounts:
 
 
 QUICK = Amounts(
+    settle=0.3,
     warm_up=100,
     end_to_end=600,
     alone=100,
@@ -57,6 +58,7 @@ QUICK = Amounts(
     backlogs=(),
 )
 TINY = Amounts(
+    settle=0,
     warm_up=10,
     end_to_end=20,
     alone=5,
@@ -71,6 +73,7 @@ TINY = Amounts(
 
 def measure(running: Running, amounts: Amounts, phases: Collection[str] = PHASES) -> Figures:
     """These phases, in an order that disturbs none of them."""
+    running.settle = amounts.settle
     _submit_and_finish(running, amounts.warm_up)
     found: Figures = {}
     with Peaks(running.groups) as peaks:
@@ -93,7 +96,7 @@ def measure(running: Running, amounts: Amounts, phases: Collection[str] = PHASES
 
 def idle(running: Running, seconds: float) -> Figures:
     """CPU-ms a second of all that runs and has nothing to do."""
-    time.sleep(SETTLE)
+    time.sleep(running.settle)
     before, began = cpu_seconds(running.groups), time.monotonic()
     time.sleep(seconds)
     after, took = cpu_seconds(running.groups), time.monotonic() - began
@@ -103,7 +106,7 @@ def idle(running: Running, seconds: float) -> Figures:
 
 def end_to_end(running: Running, jobs: int) -> Figures:
     """Jobs that are submitted while the workers make them, until the last is final."""
-    time.sleep(SETTLE)
+    time.sleep(running.settle)
     sizes = running.servers.sizes()
     with _others() as others:
         before = cpu_seconds(running.groups)
@@ -121,7 +124,7 @@ def end_to_end(running: Running, jobs: int) -> Figures:
 
 def latency(running: Running, rate: float, seconds: float) -> Figures:
     """From the sending of a POST: to its answer, the start of the function, a final status."""
-    time.sleep(SETTLE)
+    time.sleep(running.settle)
     with _others() as others:
         timed = running.load.submit(
             generator.open_loop,
@@ -147,7 +150,7 @@ def submit_and_drain(running: Running, amounts: Amounts) -> Figures:
     submits, ids, token = {}, list[str](), GATE
     for connections in CONNECTIONS:
         count = amounts.alone if connections == 1 else amounts.submitted
-        time.sleep(SETTLE)
+        time.sleep(running.settle)
         with _others() as others:
             before = cpu_seconds(running.groups)
             made = _submit(running, count, connections, token)
@@ -181,7 +184,7 @@ def waiting_jobs(running: Running, count: int, wait: float) -> Figures:
 
 def _drain(running: Running, ids: Sequence[str], *, for_io: bool = False) -> Figures:
     """The clock starts with the first job: what it takes workers to get up is not asked for."""
-    time.sleep(SETTLE)
+    time.sleep(running.settle)
     with listen_for_marks(running.marks) as listener, _others() as others:
         running.start_workers(for_io=for_io)
         began = await_mark(listener, GATE, FIRST_WITHIN)

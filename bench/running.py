@@ -42,6 +42,7 @@ class Running:
     port: int = 0
     key: str = ""
     submitted: int = 0  #: jobs so far
+    settle: float = 0.0  #: seconds between phases
     services: dict[str, Started] = field(default_factory=dict)  #: API and dispatcher
     workers: list[Started] = field(default_factory=list)
 
