@@ -23,6 +23,8 @@ _COMPOSE = """\
 POSTGRES_PASSWORD=change-me
 FLOWER_USER=lading
 FLOWER_PASSWORD=change-me
+# For webhooks: `openssl rand -hex 32`, and kept for as long as the database is.
+LADING_SECRET_KEY=
 # Where people reach the two from outside:
 LADING_PORT=8000
 LADING_FLOWER_PORT=5555

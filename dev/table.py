@@ -63,6 +63,8 @@ def make_plan(options: Options, directory: DataDirectory, outer: Mapping[str, st
         "LADING_DATABASE_URL": database_url,
         "LADING_BROKER_URL": broker_url,
     }
+    if not outer.get("LADING_SECRET_KEY"):
+        environment["LADING_SECRET_KEY"] = directory.secret("secret-key")
     flower_auth = f"lading:{directory.secret('flower-password')}"
     return Plan(
         servers,

@@ -137,6 +137,21 @@ def change_endpoint(
     return get_endpoint(connection, project_id, webhook_id)
 
 
+class SwitchedOff(NamedTuple):
+    """An endpoint that Lading has switched off."""
+
+    id: UUID
+    project_id: str
+    url: str
+    reason: str
+    at: datetime
+
+
+def take_switched_off(connection: Connection, limit: int) -> list[SwitchedOff]:
+    """At most `limit` endpoints that were switched off, each once: whoever takes them tells."""
+    return [SwitchedOff._make(row) for row in connection.execute(_TAKE_OFF, {"limit": limit})]
+
+
 def delete_endpoint(connection: Connection, project_id: str, webhook_id: UUID) -> None:
     """The endpoint is gone, with its secrets and deliveries. WebhookMissing."""
     statement = sa.delete(WebhookEndpoint).where(_one(project_id, webhook_id))
@@ -182,10 +197,18 @@ def _switched(*, enabled: bool) -> dict[str, Any]:
             "disabled_reason": None,
             "disabled_at": None,
             "failing_since": None,
+            "is_told": True,
         }
     return {"enabled": False, "disabled_reason": DisabledReason.OPERATOR, "disabled_at": _NOW}
 
 
+_TAKE_OFF = sa.text("""
+UPDATE webhook_endpoint SET is_told = true WHERE id = ANY (ARRAY (
+    SELECT id FROM webhook_endpoint WHERE NOT is_told ORDER BY id LIMIT :limit
+    FOR NO KEY UPDATE SKIP LOCKED
+)) AND NOT enabled
+RETURNING id, project_id, url, disabled_reason, disabled_at
+""")
 # The newest has no end; the end that an earlier rotation gave is not put off by a later one.
 _AGE = sa.text("""
 WITH known AS (

@@ -18,6 +18,7 @@ from sqlmodel import Field, SQLModel
 
 _TIME = DateTime(timezone=True)
 _NOW = {"server_default": func.clock_timestamp()}
+_TRUE = {"server_default": text("true")}
 _ZERO = {"server_default": text("0")}
 _IS_PENDING = text("state = 'pending'")
 _HAS_ENDED = text("state <> 'pending'")
@@ -30,6 +31,7 @@ class WebhookEndpoint(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("enabled = (disabled_reason IS NULL)", "says_why_it_is_off"),
         Index("webhook_endpoint_by_project", "project_id", "id"),
+        Index("webhook_endpoint_to_tell", "id", postgresql_where=text("NOT is_told")),
     )
 
     id: UUID = Field(primary_key=True)
@@ -41,6 +43,7 @@ class WebhookEndpoint(SQLModel, table=True):
     disabled_reason: str | None = None  #: see jobs.webhooks.endpoints.DisabledReason
     disabled_at: datetime | None = Field(default=None, sa_type=_TIME)
     failing_since: datetime | None = Field(default=None, sa_type=_TIME)  #: no success since
+    is_told: bool = Field(default=True, sa_column_kwargs=_TRUE)  #: that Lading switched it off
     created_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
     updated_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
 

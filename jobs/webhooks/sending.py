@@ -157,7 +157,7 @@ WITH told AS (
 )
 UPDATE webhook_endpoint AS endpoint
 SET failing_since = coalesce(failing_since, clock_timestamp()),
-    enabled = reason IS NULL, disabled_reason = reason,
+    enabled = reason IS NULL, disabled_reason = reason, is_told = reason IS NULL,
     disabled_at = CASE WHEN reason IS NOT NULL THEN clock_timestamp() END
 FROM told WHERE told.id = endpoint.id
 RETURNING reason

@@ -23,12 +23,14 @@ def upgrade() -> None:
     sa.Column('disabled_reason', sa.String(), nullable=True),
     sa.Column('disabled_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('failing_since', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('is_told', sa.Boolean(), server_default=sa.text('true'), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.CheckConstraint('enabled = (disabled_reason IS NULL)', name='says_why_it_is_off'),
     sa.PrimaryKeyConstraint('id')
     )
     op.create_index('webhook_endpoint_by_project', 'webhook_endpoint', ['project_id', 'id'], unique=False)
+    op.create_index('webhook_endpoint_to_tell', 'webhook_endpoint', ['id'], unique=False, postgresql_where=sa.text('NOT is_told'))
     op.create_table('job_webhook',
     sa.Column('job_id', sa.Uuid(), nullable=False),
     sa.Column('project_id', sa.String(), nullable=False),
