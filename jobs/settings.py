@@ -145,6 +145,11 @@ class Settings(BaseSettings):
         return self.lease * 2 / 3
 
     @property
+    def retained_deliveries(self) -> timedelta:
+        """How long ended deliveries are kept."""
+        return timedelta(seconds=self.retain_deliveries_seconds)
+
+    @property
     def secret_keys(self) -> list[str]:
         """The keys for secrets at rest, the one that encrypts first; empty: there is none."""
         return _split(self.secret_key)

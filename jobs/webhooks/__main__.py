@@ -6,6 +6,7 @@ LADING_DATABASE_URL; exit 0 done, 1 a secret's key is not known, 3 unreachable.
 
 import argparse
 import sys
+from uuid import UUID
 
 from sqlalchemy import Engine
 
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _reseal_all(engine: Engine, vault: Vault) -> int:
     count = 0
     for place in PLACES:
-        reach = FIRST
+        reach: UUID | None = FIRST
         while reach is not None:
             with engine.begin() as connection:
                 reach, resealed = reseal(connection, vault, place, SLICE, reach)

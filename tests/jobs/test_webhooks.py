@@ -22,6 +22,7 @@ from jobs.webhooks import deliveries, endpoints, sending, signing
 from jobs.webhooks.deliveries import DeliveryState
 from jobs.webhooks.fanning import DELIVER, BusEvent, fan_out
 from jobs.webhooks.models import JobWebhook
+from jobs.webhooks.resealing import PLACES, reseal
 from jobs.webhooks.sending import Outcome, Parcel
 from tests.jobs.making import PROJECT, make_job
 
@@ -251,6 +252,38 @@ def test_an_endpoint_that_fails_for_days_is_switched_off(connection: Connection)
     connection.execute(sa.text("UPDATE webhook_endpoint SET failing_since = now() - interval '6d'"))
     assert record(connection, attempt(connection, delivery), refused, DAY) == "failing"
     assert not endpoints.get_endpoint(connection, PROJECT, webhook_id).enabled
+
+
+def test_who_was_switched_off_is_told_of_once(connection: Connection) -> None:
+    webhook_id, _ = make_endpoint(connection, "user.*")
+    make_endpoint(connection, enabled=False)
+    fan(connection, event())
+    (delivery,) = listed(connection, webhook_id)
+    assert endpoints.take_switched_off(connection, 9) == []
+    record(connection, attempt(connection, delivery), Outcome(status=410, error="answered 410"))
+    (told,) = endpoints.take_switched_off(connection, 9)
+    assert (told.id, told.reason) == (webhook_id, "gone")
+    assert endpoints.take_switched_off(connection, 9) == []
+
+
+def test_secrets_are_encrypted_anew(connection: Connection) -> None:
+    webhook_id, secret = make_endpoint(connection)
+    job_id = make_job(connection)
+    row = {"job_id": job_id, "project_id": PROJECT, "url": "https://example.org/own"}
+    own = VAULT.seal(secret, job_id)
+    connection.execute(sa.insert(JobWebhook).values(**row, sealed=own))
+    fan(connection, event("job.failed", job_id=job_id))
+    newer = Vault(["n" * 40, "k" * 40])
+    for place in PLACES:
+        assert reseal(connection, newer, place, 100).resealed >= 1
+        assert reseal(connection, newer, place, 100).resealed == 0
+    newest = Vault(["n" * 40])
+    (delivery,) = listed(connection, webhook_id) or deliveries.list_of_job(
+        connection, PROJECT, job_id
+    )
+    parcel = sending.begin(connection, newest, delivery.id, delivery.job_id)
+    assert isinstance(parcel, Parcel)
+    assert parcel.secrets == [secret]
 
 
 def test_a_delivery_is_replayed_with_its_id_when_it_has_ended(connection: Connection) -> None:

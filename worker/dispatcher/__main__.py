@@ -38,7 +38,7 @@ from worker.dispatcher.wake import Wake
 from worker.dispatcher.webhooks import Webhooks
 
 END_WITHIN = 0.8  # seconds; a turn takes milliseconds, unless a server is frozen
-SERVICES = 13  # of the process, each with its connection
+SERVICES = 16  # of the process at most, each with its connection
 # Milliseconds in a transaction without a statement, which takes one: as long as a dispatcher that
 # is frozen in it keeps the others from a queue.
 MAY_STAND_STILL = 2000
@@ -88,7 +88,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         Loop(
             "retention", Retention(terms_of(settings), FileStore(settings.files_dir)), transactional
         ),
-        Loop("webhooks", Webhooks(timedelta(seconds=settings.retain_deliveries_seconds)), single),
+        Loop("webhooks", Webhooks(registry, settings.retained_deliveries), transactional),
         Loop("facts", Facts(registry, hints, dispatch.nudge), transactional),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
