@@ -5,7 +5,6 @@ import signal
 import sys
 import threading
 import time
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
