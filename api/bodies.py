@@ -28,8 +28,10 @@ from jobs.submissions import (
     MAX_KEY_LENGTH,
     MAX_LABEL_LENGTH,
     MAX_LABELS,
+    MOST_AT_A_TIME,
     MOST_ATTEMPTS,
     MOST_PARENTS,
+    Concurrency,
     Hook,
     OnConflict,
     Submission,
@@ -137,6 +139,23 @@ class JobWebhook(_Body):
         return Hook(str(self.url), self.secret.get_secret_value() if self.secret else None)
 
 
+class Sharing(_Body):
+    """What jobs of one key share: turns with other keys', and how many of them run at a time."""
+
+    key: Annotated[Text, Field(min_length=1, max_length=MAX_KEY_LENGTH)] = Field(
+        description="Of this project", examples=["tenant-7"]
+    )
+    limit: Annotated[Integer, Field(ge=1, le=MOST_AT_A_TIME)] | None = Field(
+        default=None,
+        description="At most so many of the key's jobs run at a time; the newest submission's"
+        " counts for all, and null leaves the limit as it is",
+    )
+
+    def domain(self) -> Concurrency:
+        """The same as the domain takes it."""
+        return Concurrency(self.key, self.limit)
+
+
 class NewJob(_Body):
     """A request to run a kind."""
 
@@ -188,6 +207,10 @@ class NewJob(_Body):
     )
     webhook: JobWebhook | None = Field(default=None, description="Told how this job has ended")
 
+    concurrency: Sharing | None = Field(
+        default=None, description="Take turns with other keys' jobs, and heed the key's limit"
+    )
+
     @model_validator(mode="after")
     def _starts_at_one_time(self) -> Self:
         if self.run_at is not None and self.delay is not None:
@@ -210,6 +233,7 @@ class NewJob(_Body):
             unique=Unique(**dict(self.unique)) if self.unique else None,
             after=self.after,
             webhook=self.webhook.hook() if self.webhook else None,
+            concurrency=None if self.concurrency is None else self.concurrency.domain(),
         )
 
 
@@ -260,6 +284,45 @@ class Cancellation(_Body):
     reason: Annotated[Text, Field(max_length=1000)] | None = Field(
         default=None, description="Stands in the `cancelled` event"
     )
+
+
+class Pausing(_Body):
+    """Why nothing more should start."""
+
+    model_config = _example({"reason": "the mail server is being moved"})
+
+    reason: Annotated[Text, Field(max_length=1000)] | None = Field(
+        default=None, description="People see it wherever jobs wait for it"
+    )
+
+
+class NewRate(_Body):
+    """How many jobs may start in a time."""
+
+    limit: Annotated[Integer, Field(ge=1, le=MOST_AT_A_TIME)] = Field(description="Starts …")
+    period: Annotated[Seconds, Field(ge=0.001)] = Field(description="… in so many seconds")
+    burst: Annotated[Integer, Field(ge=1, le=MOST_AT_A_TIME)] | None = Field(
+        default=None,
+        description="So many start at once after a quiet time; if not given, as many as are due in"
+        " a tenth of a second, and one at least",
+    )
+
+
+class NewLimit(_Body):
+    """How many jobs may run at a time, or start in a time."""
+
+    model_config = _example({"concurrency": 5, "rate": {"limit": 100, "period": 60}})
+
+    concurrency: Annotated[Integer, Field(ge=1, le=MOST_AT_A_TIME)] | None = Field(
+        default=None, description="So many run at a time; any number, if not given"
+    )
+    rate: NewRate | None = Field(default=None, description="Any rate, if not given")
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.concurrency is None and self.rate is None:
+            raise ValueError("concurrency, rate or both are needed")
+        return self
 
 
 class Rerun(_Body):

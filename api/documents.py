@@ -20,6 +20,8 @@ def job_document(job: JobView, flower_url: str | None, *, full: bool = True) -> 
     document["version"] = job.seq
     key, scope = document.pop("unique_key"), document.pop("unique_scope")
     document["unique"] = None if key is None else {"key": key, "scope": scope}
+    key, limit = document.pop("concurrency_key"), document.pop("concurrency_limit")
+    document["concurrency"] = None if key is None else {"key": key, "limit": limit}
     document["after"] = job.after or []
     document["links"] = _links(job, flower_url)
     return document

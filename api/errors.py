@@ -74,6 +74,7 @@ def _unique_conflict(error: errors.UniqueConflict) -> Problem:
 TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
     errors.JobNotFound: _plain("job-not-found"),
     errors.FileMissing: _plain("file-not-found"),
+    errors.LimitMissing: _plain("limit-not-found"),
     errors.KeyMissing: _plain("key-not-found"),
     errors.WebhookMissing: _plain("webhook-not-found"),
     errors.DeliveryMissing: _plain("delivery-not-found"),

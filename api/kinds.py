@@ -9,10 +9,11 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 
 from api import schemas
 from api.documents import json_response
-from api.parts import parts_of
+from api.parts import parts_of, principal_of
 from api.problems import Problem
 from api.promises import answer, problems
 from api.strict import StrictRoute
+from jobs.gates import Pause, Scope, pauses
 from jobs.submissions import DEFAULT_PRIORITY
 from lading.authoring import Kind
 from lading.durations import as_timedelta
@@ -23,8 +24,11 @@ router = APIRouter(route_class=StrictRoute, tags=["kinds"])
 @router.get("/v1/kinds", responses={200: answer("All kinds, by name", model=schemas.Kinds)})
 async def list_kinds(request: Request) -> Response:
     """List the kinds, with the JSON Schemas of their args and results."""
+    paused = await _pauses(request)
     registry = parts_of(request).registry
-    return json_response({"items": [kind_document(kind) for kind in registry.values()]})
+    return json_response(
+        {"items": [_document(kind, paused.get(kind.name)) for kind in registry.values()]}
+    )
 
 
 @router.get(
@@ -38,12 +42,22 @@ async def read_kind(
     found = parts_of(request).registry.get(kind)
     if found is None:
         raise Problem("kind-not-found", f"no kind {kind}")
-    return json_response(kind_document(found))
+    return json_response(_document(found, (await _pauses(request)).get(kind)))
+
+
+async def _pauses(request: Request) -> dict[str, Pause]:
+    project_id = principal_of(request).project_id
+    return await parts_of(request).database.run(pauses, project_id, Scope.KIND)
+
+
+def _document(kind: Kind, pause: Pause | None) -> dict[str, Any]:
+    shown = None if pause is None else pause._asdict()
+    return {**kind_document(kind), "paused": pause is not None, "pause": shown}
 
 
 @cache
 def kind_document(kind: Kind) -> dict[str, Any]:
-    """The Kind of the contract; the same as long as the process lives."""
+    """What the Kind of the contract says of its code; the same as long as the process lives."""
     timeout, retry = kind.timeout, kind.retry
     return {
         "name": kind.name,
@@ -59,6 +73,7 @@ def kind_document(kind: Kind) -> dict[str, Any]:
             },
         },
         "memory_limit": kind.memory_limit,
+        "concurrency": kind.concurrency,
         "args_schema": kind.args_model.model_json_schema(),
         "result_schema": _result_schema(kind),
     }

@@ -35,6 +35,8 @@ TYPES = {
         ("file-not-found", 404, "There is no such file"),
         ("batch-not-found", 404, "There is no such batch"),
         ("kind-not-found", 404, "There is no such kind"),
+        ("queue-not-found", 404, "There is no such queue"),
+        ("limit-not-found", 404, "There is no such limit"),
         ("key-not-found", 404, "There is no such API key"),
         ("webhook-not-found", 404, "There is no such webhook"),
         ("delivery-not-found", 404, "There is no such delivery"),

@@ -58,6 +58,13 @@ class UniqueKey(_Answer):
     scope: Literal["active", "queued"] = Field(description="Until it has ended, or started")
 
 
+class Concurrency(_Answer):
+    """What a job shares with the others of its key."""
+
+    key: str
+    limit: int | None = Field(description="That came with this job; the newest job's counts")
+
+
 class Job(_Answer):
     """A job as it is now."""
 
@@ -97,6 +104,7 @@ class Job(_Answer):
     unique: UniqueKey | None
     after: list[UUID] = Field(description="The jobs that had to succeed before it")
     batch_id: UUID | None = Field(description="The batch that it belongs to")
+    concurrency: Concurrency | None
     links: Links
 
 
@@ -192,6 +200,14 @@ class Log(_Answer):
     items: list[LogLine]
 
 
+class Pause(_Answer):
+    """That nothing of something starts."""
+
+    reason: str | None
+    by: str | None = Field(description="The name of the API key")
+    at: datetime | None
+
+
 class RetryDefaults(_Answer):
     """Full jitter over min(cap, base · 2^(failures−1)) seconds."""
 
@@ -218,6 +234,12 @@ class Kind(_Answer):
     memory_limit: int | None = Field(
         description="Bytes that an attempt may add to its process; null: no limit"
     )
+    paused: bool
+    pause: Pause | None = Field(description="While it is paused")
+    concurrency: int | None = Field(
+        description="Attempts that run at a time, as the code has it; `GET /v1/limits/kind:…` says"
+        " what holds; null: any number"
+    )
     args_schema: dict[str, JsonValue] = Field(description="JSON Schema, 2020-12")
     result_schema: dict[str, JsonValue] | None = Field(description="null: any JSON value")
 
@@ -235,11 +257,44 @@ class Queue(_Answer):
     scheduled: int = Field(ge=0)
     oldest_wait_seconds: float | None = Field(description="Of a job that could start")
     paused: bool
+    pause: Pause | None = Field(description="While it is paused")
     workers: int = Field(ge=0, description="That are alive")
 
 
 class Queues(_Answer):
     items: list[Queue]
+
+
+class Rate(_Answer):
+    """At most `limit` starts in `period` seconds, evenly, and `burst` of them at once."""
+
+    limit: int = Field(ge=1)
+    period: float = Field(gt=0, description="Seconds")
+    burst: int = Field(ge=1)
+
+
+class Limit(_Answer):
+    """What keeps jobs of a queue, a kind or a concurrency key from starting."""
+
+    name: str = Field(description="`key:…`, `kind:…` or `queue:…`", examples=["key:tenant-7"])
+    concurrency: int | None = Field(
+        description="Attempts at a time; of a kind, its own where none is set; null: any number"
+    )
+    rate: Rate | None = Field(description="null: any rate")
+    running: int = Field(ge=0, description="Attempts that count against it; 0 without a limit")
+    rung: int = Field(ge=0, description="Jobs that were offered to workers, and count as well")
+    free: int | None = Field(description="So many more may start now; null: any number")
+    next_start_at: datetime | None = Field(description="As the rate allows it; null: no rate")
+    paused: bool
+    pause: Pause | None = Field(description="While it is paused")
+    changed_at: datetime | None = Field(description="null: never")
+
+
+class LimitPage(_Answer):
+    """Some limits, by name."""
+
+    items: list[Limit]
+    next_cursor: str | None = Field(description="For the next page; null is the only end")
 
 
 class Worker(_Answer):

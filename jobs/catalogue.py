@@ -33,6 +33,7 @@ def register_kinds(connection: Connection, registry: Registry) -> None:
                 None if kind.timeout is None else kind.timeout.total_seconds()
                 for kind in registry.values()
             ],
+            "concurrencies": [kind.concurrency for kind in registry.values()],
             "secrets": [json.dumps(sorted(secret_args(kind))) for kind in registry.values()],
         },
     )
@@ -67,17 +68,19 @@ def arg_names(name: str, field: FieldInfo) -> Iterator[str]:
 
 
 _REGISTER = sa.text("""
-INSERT INTO kind (name, queue, max_attempts, timeout_seconds, secret_args)
-SELECT name, queue, max_attempts, timeout_seconds,
+INSERT INTO kind (name, queue, max_attempts, timeout_seconds, concurrency, secret_args)
+SELECT name, queue, max_attempts, timeout_seconds, concurrency,
        ARRAY(SELECT jsonb_array_elements_text(CAST(secret_args AS jsonb)))
 FROM unnest(CAST(:names AS text[]), CAST(:queues AS text[]), CAST(:attempts AS integer[]),
-            CAST(:timeouts AS double precision[]), CAST(:secrets AS text[]))
-     AS row (name, queue, max_attempts, timeout_seconds, secret_args)
+            CAST(:timeouts AS double precision[]), CAST(:concurrencies AS integer[]),
+            CAST(:secrets AS text[]))
+     AS row (name, queue, max_attempts, timeout_seconds, concurrency, secret_args)
 ORDER BY name
 ON CONFLICT (name) DO UPDATE
 SET queue = excluded.queue, max_attempts = excluded.max_attempts,
-    timeout_seconds = excluded.timeout_seconds, secret_args = excluded.secret_args
-WHERE (kind.queue, kind.max_attempts, kind.timeout_seconds, kind.secret_args)
+    timeout_seconds = excluded.timeout_seconds, concurrency = excluded.concurrency,
+    secret_args = excluded.secret_args
+WHERE (kind.queue, kind.max_attempts, kind.timeout_seconds, kind.concurrency, kind.secret_args)
       IS DISTINCT FROM (excluded.queue, excluded.max_attempts, excluded.timeout_seconds,
-                        excluded.secret_args)
+                        excluded.concurrency, excluded.secret_args)
 """)

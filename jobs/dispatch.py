@@ -8,15 +8,21 @@ queue's million or a kind without a worker, costs one look and no walk.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from jobs.broker import Bell
+from jobs.admission import IS_LIMITED, KEYED, LIVE, PLAIN
+from jobs.broker import FIRST_PRIORITY, Bell
+from jobs.gates import COUNTING
+from jobs.picks import AGED_EVERY, PICK_COUNTED, PICK_PLAIN
 
+MOST_REMEMBERED = 10_000  # groups whose last keys are remembered
+CYCLE = 2 * AGED_EVERY  # bells after which all turns have come round
 MAX_WINDOW = 1000  # bells a queue: a second's work of the fastest; about a MiB of the broker
 
 
@@ -26,9 +32,25 @@ class Standing(NamedTuple):
     queue: str
     slots: int  #: attempts that they can make at a time
     rung: int  #: bells that nobody has answered yet
-    projects: list[str]  #: with `kinds`, pairs that have jobs to ring …
+    projects: list[str]  #: with the next three, groups that have jobs to ring, …
     kinds: list[str]  #: … which a live worker knows and nobody has paused
+    priorities: list[int]
+    keyed: list[bool]  #: whether the group's jobs have concurrency keys
+    is_limited: bool  #: something is, somewhere
     epoch: UUID | None  #: of the broker that the marks belong to
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether more than the window may keep its jobs from being rung."""
+        return self.is_limited or any(self.keyed)
+
+
+@dataclass(slots=True)
+class Turns:
+    """Whose turn it is in a queue, as far as one dispatcher remembers; forgetting it is no harm."""
+
+    rung: int = 0  #: bells so far, of which some go to jobs that have aged, or have no key
+    last: dict[tuple[str, str, int], str] = field(default_factory=dict)  #: each group's last key
 
 
 class Unanswered(NamedTuple):
@@ -59,26 +81,57 @@ def survey(connection: Connection, lease: timedelta) -> list[Standing]:
     return [Standing._make(row) for row in connection.execute(_SURVEY, {"lease": lease})]
 
 
-def pick(connection: Connection, standing: Standing, size: int) -> list[Bell]:
+def pick(
+    connection: Connection, standing: Standing, size: int, turns: Turns | None = None
+) -> list[Bell]:
     """The next jobs are marked as rung, as many as the window of `size` has room for.
 
-    First come the highest priority, then the longest in the queue. Locks, until the caller commits:
-    the queue, so that no two dispatchers fill the same window (none is picked while another holds
-    it), and the picked rows, where locked ones are passed over. The bells are for after the commit.
+    First come the highest priority, then the longest in the queue; keys take turns, and some places
+    go to jobs that have aged, whose bells are of the highest priority then (jobs/picks.py). Locks,
+    until the caller commits: the queue, so that no two dispatchers fill the same window, and where
+    anything is limited all counting (none is picked while another holds them); the picked rows,
+    where locked ones are passed over; and the gates whose rates are spent. The bells are for after
+    the commit.
     """
-    if not connection.execute(_LOCK, {"queue": standing.queue}).scalar_one():
+    turns = Turns() if turns is None else turns
+    lock = _LOCK_COUNTING if standing.is_counted else _LOCK
+    if not connection.execute(lock, {"queue": standing.queue}).scalar_one():
         return []
     binds = {
         "queue": standing.queue,
         "projects": standing.projects,
         "kinds": standing.kinds,
+        "priorities": standing.priorities,
         "window": size,
+        "offset": turns.rung,
     }
-    rows = connection.execute(_PICK, binds).all()
+    if not standing.is_counted:
+        rows = connection.execute(PICK_PLAIN, binds).all()
+    else:
+        groups = zip(standing.projects, standing.kinds, standing.priorities, strict=True)
+        after = [turns.last.get(group, "") for group in groups]
+        found = connection.execute(PICK_COUNTED, {**binds, "keyed": standing.keyed, "after": after})
+        rows = _take_turns(turns, found.all())
+    turns.rung = (turns.rung + len(rows)) % CYCLE
     return [
-        Bell(standing.queue, row.kind, ((row.id, row.attempt),), row.priority)
-        for row in sorted(rows, key=lambda row: (-row.priority, row.queued_at, row.id))
+        Bell(
+            standing.queue,
+            row.kind,
+            ((row.id, row.attempt),),
+            FIRST_PRIORITY if row.is_raised else row.priority,
+        )
+        for row in rows
     ]
+
+
+def _take_turns(turns: Turns, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    """Those rows that are bells; the others say at which keys the groups have arrived."""
+    if len(turns.last) > MOST_REMEMBERED:
+        turns.last.clear()
+    for row in rows:
+        if row.turn_of is not None:
+            turns.last[row.project_id, row.kind, row.priority] = row.turn_of
+    return [row for row in rows if row.turn_of is None]
 
 
 def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
@@ -123,82 +176,58 @@ def begin_epoch(connection: Connection, old: Epoch, new: Epoch) -> bool:
     return connection.execute(_BEGIN_EPOCH, binds).one_or_none() is not None
 
 
-# `waiting` jumps along job_to_ring from one (queue, project, kind) to the next (a loose index
-# scan, https://wiki.postgresql.org/wiki/Loose_indexscan), so its cost is their number, not the
-# backlog's.
-_SURVEY = sa.text("""
-WITH RECURSIVE waiting AS (
-    (SELECT queue, project_id, kind FROM job
-     WHERE state = 'queued' AND rung_at IS NULL
-     ORDER BY queue, project_id, kind LIMIT 1)
+# `waiting` jumps along job_to_ring from one (queue, project, kind, priority) to the next (a loose
+# index scan, https://wiki.postgresql.org/wiki/Loose_indexscan), so its cost is their number, not
+# the backlog's; `keyed` along job_keyed_to_ring, where it jumps over the keys.
+_ORDER = "queue, project_id, kind, priority"
+
+
+def _groups(name: str, which: str) -> str:
+    return f"""{name} AS (
+    (SELECT {_ORDER} FROM job WHERE {which} ORDER BY {_ORDER} LIMIT 1)
     UNION ALL
-    SELECT next.* FROM waiting, LATERAL (
-        SELECT queue, project_id, kind FROM job
-        WHERE state = 'queued' AND rung_at IS NULL
-          AND (queue, project_id, kind) > (waiting.queue, waiting.project_id, waiting.kind)
-        ORDER BY queue, project_id, kind LIMIT 1
+    SELECT next.* FROM {name}, LATERAL (
+        SELECT {_ORDER} FROM job
+        WHERE {which}
+          AND ({_ORDER}) > ({name}.queue, {name}.project_id, {name}.kind, {name}.priority)
+        ORDER BY {_ORDER} LIMIT 1
     ) AS next
-),
-live AS MATERIALIZED (
-    SELECT served.queue, worker.slots, worker.kinds
-    FROM worker, unnest(worker.queues) AS served (queue)
-    WHERE worker.seen_at > clock_timestamp() - CAST(:lease AS interval)
-),
+)"""  # noqa: S608 - no value is part of it, here and below
+
+
+_SURVEY = sa.text(f"""
+WITH RECURSIVE {_groups("plain", PLAIN)},
+{_groups("keyed", KEYED)},
+{LIVE},
 startable AS MATERIALIZED (
-    SELECT queue, project_id, kind FROM waiting
+    SELECT waiting.* FROM (
+        SELECT *, false AS is_keyed FROM plain UNION ALL SELECT *, true FROM keyed
+    ) AS waiting
     WHERE EXISTS (
         SELECT FROM live WHERE live.queue = waiting.queue AND waiting.kind = ANY (live.kinds)
     ) AND NOT EXISTS (
-        SELECT FROM queue
-        WHERE queue.project_id = waiting.project_id AND name = waiting.queue AND paused
+        SELECT FROM gate
+        WHERE gate.project_id = waiting.project_id AND paused
+          AND (scope = 'queue' AND name = waiting.queue OR scope = 'kind' AND name = waiting.kind)
     )
+),
+grouped AS (
+    SELECT queue, array_agg(project_id) AS projects, array_agg(kind) AS kinds,
+           array_agg(priority) AS priorities, array_agg(is_keyed) AS keyed
+    FROM (SELECT * FROM startable ORDER BY {_ORDER}, is_keyed) AS sorted GROUP BY queue
 )
 SELECT served.queue, served.slots,
        (SELECT count(*) FROM job
         WHERE state = 'queued' AND rung_at IS NOT NULL AND job.queue = served.queue),
-       ARRAY (SELECT project_id FROM startable WHERE startable.queue = served.queue
-              ORDER BY project_id, kind),
-       ARRAY (SELECT kind FROM startable WHERE startable.queue = served.queue
-              ORDER BY project_id, kind),
-       (SELECT epoch FROM broker_epoch)
+       coalesce(projects, '{{}}'), coalesce(kinds, '{{}}'), coalesce(priorities, '{{}}'),
+       coalesce(keyed, '{{}}'), {IS_LIMITED}, (SELECT epoch FROM broker_epoch)
 FROM (SELECT queue, sum(slots) AS slots FROM live GROUP BY queue) AS served
-""")
-# Written so that one index fits each part, whatever PostgreSQL believes of a backlog that came
-# since the last ANALYZE: rows of columns are compared, and wholly ordered, as in job_to_ring alone;
-# under their locks the candidates are found by key, for a state's text fits no partial index, and
-# an array is believed to be short, where a join might be made by reading everything.
-_LOCK = sa.text(
-    "SELECT pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || :queue, 0))"
-)
-_PICK = sa.text("""
-WITH room AS MATERIALIZED (
-    SELECT greatest(0, :window - count(*)) AS count FROM job
-    WHERE state = 'queued' AND rung_at IS NOT NULL AND queue = :queue
-),
-candidate AS (
-    SELECT next.id
-    FROM unnest(CAST(:projects AS text[]), CAST(:kinds AS text[])) AS wanted (project_id, kind),
-    LATERAL (
-        SELECT id, priority, queued_at FROM job
-        WHERE state = 'queued' AND rung_at IS NULL
-          AND (queue, project_id, kind) >= (:queue, wanted.project_id, wanted.kind)
-          AND (queue, project_id, kind) <= (:queue, wanted.project_id, wanted.kind)
-          AND (attempt > 0 OR expires_at IS NULL OR expires_at > clock_timestamp())
-        ORDER BY queue, project_id, kind, priority DESC, queued_at, id
-        LIMIT (SELECT count FROM room)
-    ) AS next
-    ORDER BY next.priority DESC, next.queued_at, next.id
-    LIMIT (SELECT count FROM room)
-),
-picked AS (
-    SELECT id FROM job
-    WHERE id = ANY (ARRAY (SELECT id FROM candidate))
-      AND CAST(state AS text) = 'queued' AND rung_at IS NULL
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE job SET rung_at = clock_timestamp() WHERE id = ANY (ARRAY (SELECT id FROM picked))
-RETURNING job.id, attempt + 1 AS attempt, kind, priority, queued_at
-""")
+LEFT JOIN grouped USING (queue)
+""")  # noqa: S608
+_QUEUE_LOCK = "pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || :queue, 0))"
+# Whoever changes limits waits for those who pick, and these for him: jobs/gates.py.
+_LOCK = sa.text(f"SELECT {_QUEUE_LOCK} AND pg_try_advisory_xact_lock_shared({COUNTING})")
+_LOCK_COUNTING = sa.text(f"SELECT {_QUEUE_LOCK} AND pg_try_advisory_xact_lock({COUNTING})")
 _TAKE_BACK = sa.text("""
 UPDATE job SET rung_at = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[])) AS bell (id, number)

@@ -128,6 +128,12 @@ class ProjectExists(JobsError):
         self.project_id = project_id
 
 
+class LimitMissing(JobsError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no limit {name}")
+        self.name = name
+
+
 class ScheduleMissing(JobsError):
     def __init__(self, schedule_id: UUID) -> None:
         super().__init__(f"no schedule {schedule_id}")

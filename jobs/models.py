@@ -85,10 +85,24 @@ class Job(SQLModel, table=True):
         _partial(
             "job_unsuccessful", "state IN ('failed', 'cancelled')", "project_id", "state", "id"
         ),
+        CheckConstraint(
+            "concurrency_limit IS NULL OR concurrency_limit >= 1 AND concurrency_key IS NOT NULL",
+            "limited_by_key",
+        ),
         _partial(
             "job_to_ring",
-            "state = 'queued' AND rung_at IS NULL",
-            *("queue", "project_id", "kind", text("priority DESC"), "queued_at", "id"),
+            "state = 'queued' AND rung_at IS NULL AND concurrency_key IS NULL",
+            *("queue", "project_id", "kind", "priority", "queued_at", "id"),
+        ),
+        _partial(
+            "job_keyed_to_ring",
+            "state = 'queued' AND rung_at IS NULL AND concurrency_key IS NOT NULL",
+            *("queue", "project_id", "kind", "priority", "concurrency_key", "queued_at", "id"),
+        ),
+        _partial(
+            "job_holding_key",
+            "concurrency_key IS NOT NULL AND (state = 'running' OR rung_at IS NOT NULL)",
+            *("project_id", "concurrency_key"),
         ),
         _partial("job_rung", "state = 'queued' AND rung_at IS NOT NULL", "queue", "rung_at"),
         _partial("job_due", "state IN ('scheduled', 'retrying')", "run_at"),
@@ -169,6 +183,8 @@ class Job(SQLModel, table=True):
     parents_left: int = Field(default=0, sa_column_kwargs=_ZERO)  #: to succeed; -1: one has not
     is_awaited: bool = Field(default=False, sa_column_kwargs=_FALSE)  #: by jobs to be told its end
     batch_id: UUID | None = None  #: the batch it belongs to
+    concurrency_key: str | None = None  #: whose turns and limit it shares; NULL: everybody's
+    concurrency_limit: int | None = None  #: what was asked for with it; the newest stands in `gate`
 
 
 class JobEvent(SQLModel, table=True):
@@ -277,6 +293,7 @@ class KnownKind(SQLModel, table=True):
     max_attempts: int
     timeout_seconds: float | None
     secret_args: list[str] = Field(sa_type=ARRAY(Text))  #: not shown in reads; `*`: none is
+    concurrency: int | None = None  #: attempts at a time in a project, where no gate says otherwise
 
 
 class Worker(SQLModel, table=True):
@@ -301,14 +318,6 @@ class Dispatcher(SQLModel, table=True):
     pid: int
     started_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
     seen_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
-
-
-class Queue(SQLModel, table=True):
-    """What an operator has set for a queue; one without a row is as it comes."""
-
-    project_id: str = Field(primary_key=True)
-    name: str = Field(primary_key=True)
-    paused: bool = Field(default=False, sa_column_kwargs=_FALSE)
 
 
 class File(SQLModel, table=True):

@@ -19,7 +19,7 @@ from jobs.errors import JobNotFound
 from jobs.ids import first_id
 from jobs.models import STATE, Job, JobAttempt
 from jobs.states import JobState
-from jobs.submissions import Submission, Unique
+from jobs.submissions import Concurrency, Submission, Unique
 from jobs.views import JobView, job_columns
 
 LAST_LINES = 10  # of an attempt's log, in its story; the whole is in the log
@@ -87,6 +87,7 @@ _GET_JOB = sa.select(*job_columns()).where(col(Job.id) == _JOB, _OURS)
 _ASKED = (
     *("kind", "args", "queue", "priority", "max_attempts", "timeout_seconds", "labels"),
     *("unique_key", "unique_scope"),
+    *("concurrency_key", "concurrency_limit"),
 )
 _GET_ASKED = sa.select(*(col(getattr(Job, name)) for name in _ASKED)).where(
     col(Job.id) == _JOB, _OURS
@@ -111,7 +112,7 @@ def get_submission(
     row = connection.execute(_GET_ASKED, {"job": job_id, "project": project_id}).one_or_none()
     if row is None:
         raise JobNotFound(job_id)
-    timeout = row.timeout_seconds
+    timeout, shared = row.timeout_seconds, row.concurrency_key
     key = row.unique_key
     return Submission(
         kind=row.kind,
@@ -121,6 +122,7 @@ def get_submission(
         max_attempts=row.max_attempts,
         timeout=None if timeout is None else timedelta(seconds=timeout),
         labels=row.labels,
+        concurrency=None if shared is None else Concurrency(shared, row.concurrency_limit),
         rerun_of=job_id,
         unique=None if key is None else Unique(key, row.unique_scope),
     )

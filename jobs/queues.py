@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -17,6 +17,7 @@ class QueueView(NamedTuple):
     scheduled: int
     oldest_wait_seconds: float | None  #: of a job that could start; None: there is none
     paused: bool
+    pause: dict[str, Any] | None  #: reason, by whom and when, while it is paused
     workers: int
 
 
@@ -42,7 +43,9 @@ named AS (
     SELECT unnest(CAST(:known AS text[])) AS name
     UNION SELECT queue FROM live
     UNION SELECT queue FROM served
-    UNION SELECT name FROM queue WHERE project_id = :project
+    UNION SELECT name FROM gate
+    WHERE project_id = :project AND scope = 'queue'
+      AND (paused OR concurrency IS NOT NULL OR rate_limit IS NOT NULL)
 )
 SELECT named.name,
        coalesce(sum(live.jobs) FILTER (WHERE live.state = 'queued'), 0)::bigint AS queued,
@@ -50,12 +53,15 @@ SELECT named.name,
        coalesce(sum(live.jobs) FILTER (WHERE live.state = 'scheduled'), 0)::bigint AS scheduled,
        extract(epoch FROM clock_timestamp() - min(live.since) FILTER (WHERE live.state = 'queued'))
            ::double precision AS oldest_wait_seconds,
-       coalesce(bool_or(queue.paused), false) AS paused,
+       coalesce(bool_or(gate.paused), false) AS paused,
+       CASE WHEN bool_or(gate.paused) THEN jsonb_build_object(
+           'reason', min(gate.pause_reason), 'by', min(gate.paused_by), 'at', min(gate.paused_at)
+       ) END AS pause,
        coalesce(max(served.workers), 0) AS workers
 FROM named
 LEFT JOIN live ON live.queue = named.name
 LEFT JOIN served ON served.queue = named.name
-LEFT JOIN queue ON queue.project_id = :project AND queue.name = named.name
+LEFT JOIN gate ON gate.project_id = :project AND scope = 'queue' AND gate.name = named.name
 GROUP BY named.name ORDER BY named.name
 """)
 
@@ -63,7 +69,7 @@ GROUP BY named.name ORDER BY named.name
 def list_queues(
     connection: Connection, project_id: str, known: Iterable[str], lease: timedelta
 ) -> list[QueueView]:
-    """The `known` queues, and all others that have unfinished jobs, live workers or settings.
+    """The `known` queues, and all others with unfinished jobs, live workers, a pause or a limit.
 
     A worker is alive while its last beat is younger than a `lease`. Reads each unfinished job's
     entry once: a second for some millions.

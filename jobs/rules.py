@@ -7,7 +7,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col
 
 from jobs.attempts import Outcome
-from jobs.models import MAX_CRASHES, Job, Queue
+from jobs.gating import Gate
+from jobs.models import MAX_CRASHES, Job, KnownKind
 from jobs.states import Move
 
 
@@ -46,12 +47,43 @@ WANTED = sa.not_(col(Job.cancel_requested))
 _PROJECT = col(Job.project_id) == bind("project", sa.Text)
 LEFT = col(Job.crashes) < MAX_CRASHES - 1
 _UNSTARTED = sa.or_(col(Job.attempt) > 0, col(Job.expires_at).is_(None), col(Job.expires_at) > NOW)
-_OPEN = sa.not_(
-    sa.exists().where(
-        col(Queue.project_id) == col(Job.project_id),
-        col(Queue.name) == col(Job.queue),
-        col(Queue.paused),
-    )
+
+
+def _gate(
+    condition: sa.ColumnExpressionArgument[bool], *scopes: tuple[str, Any]
+) -> sa.ColumnElement[bool]:
+    """Whether one of the job's gates is as said. Scopes in the text, so that indexes are seen."""
+    named = [
+        sa.and_(col(Gate.scope) == sa.literal_column(f"'{scope}'"), col(Gate.name) == name)
+        for scope, name in scopes
+    ]
+    ours = col(Gate.project_id) == col(Job.project_id)
+    return sa.exists().where(ours, condition, sa.or_(*named))
+
+
+_QUEUE_AND_KIND = ("queue", col(Job.queue)), ("kind", col(Job.kind))
+_OPEN = sa.not_(_gate(col(Gate.paused), *_QUEUE_AND_KIND, ("key", col(Job.concurrency_key))))
+# A mark is a slot: where anything is limited, the dispatcher has counted it, and nobody starts
+# without one. A bell whose mark was taken back is rung anew.
+_COUNTED = sa.or_(
+    col(Job.rung_at).is_not(None),
+    sa.and_(
+        col(Job.concurrency_key).is_(None),
+        sa.not_(
+            sa.exists().where(
+                col(KnownKind.name) == col(Job.kind), col(KnownKind.concurrency).is_not(None)
+            )
+        ),
+        sa.not_(
+            _gate(
+                sa.and_(
+                    col(Gate.scope) != sa.literal_column("'key'"),
+                    sa.or_(col(Gate.concurrency).is_not(None), col(Gate.rate_limit).is_not(None)),
+                ),
+                *_QUEUE_AND_KIND,
+            )
+        ),
+    ),
 )
 OTHER = sa.inspect(Job).local_table.alias("other")
 
@@ -100,7 +132,7 @@ RULES: dict[Move, Rule] = {
     Move.RELEASE: Rule(sa.true(), _TO_QUEUE),
     Move.RUN_NOW: Rule(_PROJECT, _TO_QUEUE),
     Move.START: Rule(
-        sa.and_(col(Job.attempt) == FENCE - 1, _UNSTARTED, _OPEN),
+        sa.and_(col(Job.attempt) == FENCE - 1, _UNSTARTED, _OPEN, _COUNTED),
         {
             "attempt": FENCE,
             "started_at": NOW,

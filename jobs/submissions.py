@@ -24,6 +24,8 @@ MAX_LABELS = 64
 MAX_LABEL_LENGTH = 255  # characters, of a key and of a value
 DEFAULT_PRIORITY = 5
 HIGHEST_PRIORITY = 9
+MAX_KEY_LENGTH = 255  # characters, of a concurrency key
+MOST_AT_A_TIME = 1_000_000  # attempts that a limit lets run; more is no limit
 MOST_ATTEMPTS = 1000  # a budget that is never spent is a mistake
 MOST_FLAWS = 100  # then the rest of a batch is not looked at
 LONGEST = timedelta(days=3653)  # ten years: a longer wait is a mistake in a unit
@@ -56,6 +58,14 @@ class Hook(NamedTuple):
     sealed: bytes | None = None  #: the secret as it may be stored, bound to the job's id
 
 
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """Jobs of one key take turns with other keys', and at most `limit` of them run at a time."""
+
+    key: str
+    limit: int | None = None  #: the newest counts; None leaves it as it is
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """What somebody asks for; None takes the kind's default."""
@@ -70,6 +80,7 @@ class Submission:
     timeout: timedelta | None = None
     expires_in: timedelta | None = None  #: from run_at, or from now
     labels: Mapping[str, str] = field(default_factory=dict)
+    concurrency: Concurrency | None = None
     parent_id: UUID | None = None
     rerun_of: UUID | None = None
     unique: Unique | None = None
@@ -95,6 +106,8 @@ class NewJob(NamedTuple):
     parent_id: UUID | None
     rerun_of: UUID | None
     schedule_id: UUID | None = None
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
     unique: Unique | None = None
     after: Sequence[UUID] = ()  #: each once
     pointer: str = "#"  #: where it stands in what was sent
@@ -149,6 +162,7 @@ def check(
     except ValidationError as error:
         raise InvalidSubmission(*flaws(error, f"{pointer}/args")) from None
     timeout = submission.timeout if submission.timeout is not None else kind.timeout
+    shared = submission.concurrency
     return NewJob(
         id=job_id or uuid7(),
         kind=kind.name,
@@ -164,6 +178,8 @@ def check(
         expires_seconds=_seconds(submission.expires_in),
         parent_id=submission.parent_id,
         rerun_of=submission.rerun_of,
+        concurrency_key=None if shared is None else shared.key,
+        concurrency_limit=None if shared is None else shared.limit,
         unique=submission.unique,
         after=_parents(submission.after, earlier, f"{pointer}/after") if submission.after else (),
         pointer=pointer,
@@ -215,6 +231,7 @@ def _out_of_bounds(asked: Submission, pointer: str) -> Iterator[Flaw]:
             yield Flaw(f"{pointer}/{name}", f"not longer than 0 s, or beyond {LONGEST.days} days")
     if asked.delay is not None and not timedelta() <= asked.delay <= LONGEST:
         yield Flaw(f"{pointer}/delay", f"negative, or beyond {LONGEST.days} days")
+    yield from _wrong_sharing(asked.concurrency, f"{pointer}/concurrency")
     if asked.run_at is not None:
         yield from _wrong_time(asked.run_at, f"{pointer}/run_at")
         if asked.delay is not None:
@@ -226,6 +243,17 @@ def _wrong_ties(asked: Submission, pointer: str) -> Iterator[Flaw]:
         yield from _wrong_key(asked.unique, f"{pointer}/unique")
     if asked.webhook is not None and not _HTTP.match(asked.webhook.url):
         yield Flaw(f"{pointer}/webhook/url", "no address that begins with https:// or http://")
+
+
+def _wrong_sharing(asked: Concurrency | None, pointer: str) -> Iterator[Flaw]:
+    if asked is None:
+        return
+    key = asked.key
+    is_text = isinstance(key, str) and documents.storable_text(key) == key
+    if not is_text or not 0 < len(key) <= MAX_KEY_LENGTH:
+        yield Flaw(f"{pointer}/key", f"not a text of 1 … {MAX_KEY_LENGTH} characters")
+    if asked.limit is not None and not _is_within(asked.limit, 1, MOST_AT_A_TIME):
+        yield Flaw(f"{pointer}/limit", f"not a whole number of 1 … {MOST_AT_A_TIME}")
 
 
 def _wrong_time(run_at: object, pointer: str) -> Iterator[Flaw]:

@@ -4,6 +4,7 @@ from sqlmodel import SQLModel
 
 import jobs.bulk.models
 import jobs.bus.models
+import jobs.gating
 import jobs.models
 import jobs.schedules.models
 import jobs.trail.models
@@ -13,6 +14,7 @@ import jobs.webhooks.models
 METADATA = SQLModel.metadata
 #: A part of the domain that has tables of its own stands here.
 MODULES = (
+    jobs.gating,
     jobs.models,
     jobs.bulk.models,
     jobs.bus.models,

@@ -39,6 +39,8 @@ class JobView(NamedTuple):
     parent_id: UUID | None
     rerun_of: UUID | None
     schedule_id: UUID | None
+    concurrency_key: str | None
+    concurrency_limit: int | None
     unique_key: str | None
     unique_scope: str | None
     after: list[UUID] | None

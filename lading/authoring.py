@@ -41,6 +41,7 @@ class Kind:
     memory_limit: int | None = None  #: bytes that an attempt may add to its process; None: any
     schedule: str | None = None  #: cron: a job without args whenever it says so
     timezone: str = "UTC"  #: of the schedule
+    concurrency: int | None = None  #: attempts at a time in a project; None: any number
 
     @property
     def is_async(self) -> bool:
@@ -63,6 +64,7 @@ def job(
     memory_limit: int | str | None = None,
     schedule: str | None = None,
     timezone: str | None = None,
+    concurrency: int | None = None,
 ) -> Callable[[HandlerT], HandlerT]:
     """The decorated function handles jobs of the kind `name`, and can still be called as before.
 
@@ -72,8 +74,9 @@ def job(
     (bytes, or text like "512MiB") is how much memory an attempt may add to its process, with the
     processes that it makes; one that takes more is killed, which counts as a crash. It is kept by
     pool processes on Linux: a kind of `io` cannot have one. `schedule` (cron: `0 7 * * 1-5`) makes
-    a job with the args `{}` at these times of the IANA `timezone`, UTC if none is given. ValueError
-    or TypeError when a name, a number or the signature is not as said.
+    a job with the args `{}` at these times of the IANA `timezone`, UTC if none is given.
+    `concurrency` is how many attempts may run at a time, over all workers; an operator may set
+    another limit. ValueError or TypeError when a name, a number or the signature is not as said.
     """
     _check(NAME, "kind", name)
     _check(QUEUE, "queue", queue)
@@ -84,6 +87,8 @@ def job(
         raise ValueError(f"the timeout of {name} is longer than 0 s")
     if timezone is not None and schedule is None:
         raise ValueError(f"{name} has a timezone, and no schedule that it could be of")
+    if concurrency is not None and concurrency < 1:
+        raise ValueError(f"the concurrency of {name} is 1 or more, not {concurrency}")
     most_memory = None if memory_limit is None else _size(name, memory_limit)
 
     def decorate(function: HandlerT) -> HandlerT:
@@ -103,6 +108,7 @@ def job(
             most_memory,
             schedule,
             timezone or "UTC",
+            concurrency,
         )
         setattr(function, _ATTRIBUTE, kind)
         return function

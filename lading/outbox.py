@@ -61,7 +61,7 @@ def enqueue(
     AsyncSession, AsyncConnection or an asyncpg Connection the call is awaited. `kind` is a name or
     a function made with `@job`, whose model then checks the args here. `options` are `queue`,
     `priority`, `run_at` (aware), `delay`, `timeout`, `expires_in` (seconds or timedelta),
-    `max_attempts`, `labels`, `idempotency_key` and `project`.
+    `max_attempts`, `labels`, `concurrency`, `idempotency_key` and `project`.
 
     What is refused raises the driver's error for invalid_parameter_value (SQLSTATE 22023), and
     ends your transaction as any error does; TypeError or ValueError, and Pydantic's

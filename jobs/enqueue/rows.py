@@ -80,6 +80,8 @@ _PLAIN = {
     "parent_id": "uuid",
     "rerun_of": "uuid",
     "schedule_id": "uuid",
+    "concurrency_key": "text",
+    "concurrency_limit": "integer",
 }
 _BOUND = {
     "unique_key": "text",
@@ -107,11 +109,13 @@ new AS (
 ),
 job AS (
     INSERT INTO job (id, project_id, kind, queue, priority, args, redacted_args, labels,
-                     max_attempts, timeout_seconds, parent_id, rerun_of, schedule_id, state, seq,
-                     created_at, run_at, queued_at, expires_at{more})
+                     max_attempts, timeout_seconds, parent_id, rerun_of, schedule_id,
+                     concurrency_key, concurrency_limit, state, seq, created_at, run_at, queued_at,
+                     expires_at{more})
     SELECT id, project_id, kind, queue, priority, args::jsonb, redacted_args::jsonb, labels::jsonb,
-           max_attempts, timeout_seconds, parent_id, rerun_of, schedule_id, state::job_state, 1,
-           now, due, CASE state WHEN 'queued' THEN now END,
+           max_attempts, timeout_seconds, parent_id, rerun_of, schedule_id,
+           concurrency_key, concurrency_limit, state::job_state, 1, now, due,
+           CASE state WHEN 'queued' THEN now END,
            coalesce(due, now) + expires_seconds * interval '1 s'{values}
     FROM new {end}
     RETURNING *
@@ -119,6 +123,18 @@ job AS (
 event AS (
     INSERT INTO job_event (job_id, seq, type, at, attempt, data)
     SELECT id, 1, 'created', created_at, 0, jsonb_build_object('state', state) FROM job
+),
+limited AS ( -- a limit that stands already is not touched, so that nobody waits for another
+    INSERT INTO gate (project_id, scope, name, concurrency)
+    SELECT DISTINCT ON (project_id, concurrency_key)
+           project_id, 'key', concurrency_key, concurrency_limit
+    FROM job WHERE concurrency_limit IS NOT NULL AND NOT EXISTS (
+        SELECT FROM gate WHERE gate.project_id = job.project_id AND scope = 'key'
+          AND name = concurrency_key AND concurrency = concurrency_limit
+    )
+    ORDER BY project_id, concurrency_key, id DESC
+    ON CONFLICT (project_id, scope, name)
+    DO UPDATE SET concurrency = excluded.concurrency, changed_at = clock_timestamp()
 ),
 counted AS (
     INSERT INTO intake_total (process_id, bucket, accepted)

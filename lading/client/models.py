@@ -65,6 +65,7 @@ class Job(_Answered):
     parent_id: UUID | None = None
     rerun_of: UUID | None = None
     schedule_id: UUID | None = None
+    concurrency: dict[str, Any] | None = None
     links: dict[str, str | None] = Field(default_factory=dict)
 
     @property

@@ -42,6 +42,7 @@ class NewJob:
     timeout: float | timedelta | None = None
     expires_in: float | timedelta | None = None
     labels: Mapping[str, str] | None = None
+    concurrency: Mapping[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """The JSON object that the server takes.

@@ -74,6 +74,7 @@ def test_queues_say_what_waits_and_who_serves_them(api: Api, engine: Engine, wor
         "scheduled": 0,
         "oldest_wait_seconds": None,
         "paused": False,
+        "pause": None,
         "workers": 0,
     }
     for _ in range(3):
@@ -84,8 +85,7 @@ def test_queues_say_what_waits_and_who_serves_them(api: Api, engine: Engine, wor
     assert (own["queued"], own["running"], own["scheduled"], own["workers"]) == (2, 1, 1, 1)
     assert isinstance(own["oldest_wait_seconds"], float)
     assert 0 < own["oldest_wait_seconds"] < 60
-    with engine.begin() as connection:
-        connection.execute(text("INSERT INTO queue VALUES ('default', 'idle', true)"))
+    assert api.http.post("/v1/queues/idle/pause").status_code == 200
     assert queues()["idle"]["paused"] is True
     with api.client_of(project="another") as theirs:
         names = {queue["name"] for queue in theirs.get("/v1/queues").json()["items"]}

@@ -17,7 +17,8 @@ MEMBERS = {
     *("id", "kind", "state", "queue", "priority", "args", "result", "error", "progress"),
     *("attempt", "failures", "crashes", "max_attempts", "labels", "version", "seq"),
     *("cancel_requested", "created_at", "run_at", "queued_at", "started_at", "finished_at"),
-    *("parent_id", "rerun_of", "unique", "after", "batch_id", "schedule_id", "links"),
+    *("parent_id", "rerun_of", "unique", "after", "batch_id", "schedule_id", "concurrency"),
+    "links",
 }
 
 
@@ -56,6 +57,7 @@ def test_every_option_is_kept(api: Api) -> None:
         "timeout": 1.5,
         "expires_in": 60,
         "labels": {"customer": "17", "ü": ""},
+        "concurrency": {"key": "tenant/7", "limit": 3},
     }
     job = api.submit(delay=3600, **options)
     assert (job["queue"], job["priority"], job["max_attempts"]) == ("reports.weekly", 9, 2)

@@ -12,12 +12,15 @@ from sqlmodel import col
 from jobs import dispatch
 from jobs.broker import Bell
 from jobs.dispatch import Epoch, Standing
-from jobs.models import Job, Queue
+from jobs.gating import Gate
+from jobs.models import Job
+from jobs.picks import PICK_PLAIN
 from jobs.states import JobState
 from tests.jobs.making import LEASE, make_job, read_job
 from tests.jobs.ringing import add_job, add_worker, count_rung
 
 HOUR = timedelta(hours=1)
+PAUSE = insert(Gate).values(project_id="default", scope="queue", name="default", paused=True)
 AGE = timedelta(seconds=15)
 
 
@@ -110,9 +113,9 @@ def test_a_kind_must_be_known_where_the_queue_is_served(connection: Connection) 
 def test_a_paused_queue_is_not_rung(connection: Connection) -> None:
     add_worker(connection)
     add_job(connection)
-    connection.execute(insert(Queue).values(project_id="default", name="default", paused=True))
+    connection.execute(PAUSE)
     assert ring(connection) == []
-    connection.execute(update(Queue).values(paused=False))
+    connection.execute(update(Gate).values(paused=False))
     assert len(ring(connection)) == 1
 
 
@@ -120,7 +123,7 @@ def test_one_projects_pause_is_not_anothers(connection: Connection) -> None:
     add_worker(connection)
     add_job(connection)
     theirs = add_job(connection, project_id="theirs")
-    connection.execute(insert(Queue).values(project_id="default", name="default", paused=True))
+    connection.execute(PAUSE)
     assert jobs_of(ring(connection)) == [theirs]
 
 
@@ -196,8 +199,14 @@ def test_a_large_backlog_is_not_walked(connection: Connection, is_analyzed: bool
     assert rows_read(connection, dispatch._SURVEY, lease=LEASE) < 100
     [standing] = dispatch.survey(connection, LEASE)
     assert (standing.projects, standing.kinds) == (["default"], ["test.echo"])
-    binds = {"queue": "default", "projects": standing.projects, "kinds": standing.kinds}
-    assert rows_read(connection, dispatch._PICK, **binds, window=10) < 100
+    binds = {
+        "queue": "default",
+        "projects": standing.projects,
+        "kinds": standing.kinds,
+        "priorities": standing.priorities,
+        "offset": 0,
+    }
+    assert rows_read(connection, PICK_PLAIN, **binds, window=10) < 100
     assert count_rung(connection) == 10
 
 
@@ -293,8 +302,12 @@ def test_a_standing_tells_what_is_rung(connection: Connection) -> None:
         add_job(connection)
     ring(connection, 2)
     assert dispatch.survey(connection, LEASE) == [
-        Standing("default", 2, 2, ["default"], ["test.echo"], None)
+        Standing(
+            "default", 2, 2, ["default"], ["test.echo"], [5], [False], is_limited=False, epoch=None
+        )
     ]
     ring(connection, 3)
     epoch = dispatch.get_epoch(connection).epoch
-    assert dispatch.survey(connection, LEASE) == [Standing("default", 2, 3, [], [], epoch)]
+    assert dispatch.survey(connection, LEASE) == [
+        Standing("default", 2, 3, [], [], [], [], is_limited=False, epoch=epoch)
+    ]

@@ -285,7 +285,7 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         with self.engine.connect() as connection:
             assert audit(connection).findings == []
-        self.connection.execute(sa.text("TRUNCATE job, queue, intake_total CASCADE"))
+        self.connection.execute(sa.text("TRUNCATE job, gate, intake_total CASCADE"))
         self.connection.close()
 
     def _life(self, job: int) -> Life:
@@ -350,8 +350,8 @@ def _compare(life: Life, row: sa.Row[Any]) -> None:
 
 
 _PAUSE = sa.text(
-    "INSERT INTO queue (project_id, name, paused) VALUES (:project, :name, :paused)"
-    " ON CONFLICT (project_id, name) DO UPDATE SET paused = excluded.paused"
+    "INSERT INTO gate (project_id, scope, name, paused) VALUES (:project, 'queue', :name, :paused)"
+    " ON CONFLICT (project_id, scope, name) DO UPDATE SET paused = excluded.paused"
 )
 _EVERYTHING = sa.text("""
 SELECT id, CAST(state AS text) AS state, seq, attempt, failures, crashes, cancel_requested, worker,

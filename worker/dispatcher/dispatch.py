@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from jobs import dispatch
 from jobs.broker import Bell, Broker
-from jobs.dispatch import Standing
+from jobs.dispatch import Standing, Turns
 from jobs.errors import BrokerUnavailable
 from worker.dispatcher.loop import Rest
 from worker.dispatcher.pace import Pace
@@ -48,6 +48,7 @@ class Dispatch:
     def __init__(self, broker: Broker, lease: timedelta, has_begun: threading.Event) -> None:
         self._broker, self._lease, self._has_begun = broker, lease, has_begun
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
+        self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._rung = Pace()
         self._rang_at = -RECENT
         self._is_away = False  #: the broker
@@ -110,14 +111,17 @@ class Dispatch:
         return Window(standing, min(size, standing.rung + max(0, room)))
 
     def _pick(self, connection: Connection, windows: list[Window]) -> tuple[list[Bell], bool]:
-        """The bells to ring, and whether more is left than the windows have room for."""
+        """The bells to ring, and whether more is left than the windows or limits have room for."""
         bells: list[Bell] = []
         has_backlog = False
         for standing, size in windows:
-            picked = dispatch.pick(connection, standing, size) if standing.rung < size else []
+            turns = self._turns[standing.queue]
+            has_room = standing.rung < size
+            picked = dispatch.pick(connection, standing, size, turns) if has_room else []
             self._paces[standing.queue].ring(len(picked))
             bells += picked
-            has_backlog = has_backlog or standing.rung + len(picked) >= size
+            is_full = standing.rung + len(picked) >= size
+            has_backlog = has_backlog or is_full or standing.is_counted
         return bells, has_backlog
 
     def _ring(self, connection: Connection, bells: list[Bell]) -> bool:
