@@ -17,7 +17,6 @@ from api import (
     errors,
     files,
     fleet,
-    flow,
     health,
     jobs,
     keys,
@@ -33,6 +32,7 @@ from api.bus import events, triggers
 from api.database import Database
 from api.draining import Draining
 from api.edge import Edge
+from api.flow import limits
 from api.hub import Hub
 from api.intake import IntakeWriter
 from api.keyring import Keyring
@@ -66,7 +66,7 @@ ROUTERS = (
     files.router,
     kinds.router,
     fleet.router,
-    flow.router,
+    limits.router,
     keys.router,
     webhook_endpoints.router,
     webhook_deliveries.router,

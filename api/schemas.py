@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from api.flow.answers import Concurrency, Pause
 from jobs.attempts import Cause, Outcome
 from jobs.enqueue import FailurePolicy
 from jobs.keys.scopes import Scope
@@ -56,13 +57,6 @@ class UniqueKey(_Answer):
 
     key: str
     scope: Literal["active", "queued"] = Field(description="Until it has ended, or started")
-
-
-class Concurrency(_Answer):
-    """What a job shares with the others of its key."""
-
-    key: str
-    limit: int | None = Field(description="That came with this job; the newest job's counts")
 
 
 class Job(_Answer):
@@ -200,14 +194,6 @@ class Log(_Answer):
     items: list[LogLine]
 
 
-class Pause(_Answer):
-    """That nothing of something starts."""
-
-    reason: str | None
-    by: str | None = Field(description="The name of the API key")
-    at: datetime | None
-
-
 class RetryDefaults(_Answer):
     """Full jitter over min(cap, base · 2^(failures−1)) seconds."""
 
@@ -246,55 +232,6 @@ class Kind(_Answer):
 
 class Kinds(_Answer):
     items: list[Kind]
-
-
-class Queue(_Answer):
-    """What waits in a queue, and who serves it."""
-
-    name: str
-    queued: int = Field(ge=0)
-    running: int = Field(ge=0)
-    scheduled: int = Field(ge=0)
-    oldest_wait_seconds: float | None = Field(description="Of a job that could start")
-    paused: bool
-    pause: Pause | None = Field(description="While it is paused")
-    workers: int = Field(ge=0, description="That are alive")
-
-
-class Queues(_Answer):
-    items: list[Queue]
-
-
-class Rate(_Answer):
-    """At most `limit` starts in `period` seconds, evenly, and `burst` of them at once."""
-
-    limit: int = Field(ge=1)
-    period: float = Field(gt=0, description="Seconds")
-    burst: int = Field(ge=1)
-
-
-class Limit(_Answer):
-    """What keeps jobs of a queue, a kind or a concurrency key from starting."""
-
-    name: str = Field(description="`key:…`, `kind:…` or `queue:…`", examples=["key:tenant-7"])
-    concurrency: int | None = Field(
-        description="Attempts at a time; of a kind, its own where none is set; null: any number"
-    )
-    rate: Rate | None = Field(description="null: any rate")
-    running: int = Field(ge=0, description="Attempts that count against it; 0 without a limit")
-    rung: int = Field(ge=0, description="Jobs that were offered to workers, and count as well")
-    free: int | None = Field(description="So many more may start now; null: any number")
-    next_start_at: datetime | None = Field(description="As the rate allows it; null: no rate")
-    paused: bool
-    pause: Pause | None = Field(description="While it is paused")
-    changed_at: datetime | None = Field(description="null: never")
-
-
-class LimitPage(_Answer):
-    """Some limits, by name."""
-
-    items: list[Limit]
-    next_cursor: str | None = Field(description="For the next page; null is the only end")
 
 
 class Worker(_Answer):

@@ -54,9 +54,7 @@ SELECT named.name,
        extract(epoch FROM clock_timestamp() - min(live.since) FILTER (WHERE live.state = 'queued'))
            ::double precision AS oldest_wait_seconds,
        coalesce(bool_or(gate.paused), false) AS paused,
-       CASE WHEN bool_or(gate.paused) THEN jsonb_build_object(
-           'reason', min(gate.pause_reason), 'by', min(gate.paused_by), 'at', min(gate.paused_at)
-       ) END AS pause,
+       min(gate.pause_reason), min(gate.paused_by), min(gate.paused_at),
        coalesce(max(served.workers), 0) AS workers
 FROM named
 LEFT JOIN live ON live.queue = named.name
@@ -75,7 +73,11 @@ def list_queues(
     entry once: a second for some millions.
     """
     binds = {"project": project_id, "known": sorted(known), "lease": lease}
-    return [QueueView._make(row) for row in connection.execute(_QUEUES, binds)]
+    found = []
+    for *facts, paused, reason, by, at, workers in connection.execute(_QUEUES, binds):
+        pause = {"reason": reason, "by": by, "at": at} if paused else None
+        found.append(QueueView(*facts, paused, pause, workers))
+    return found
 
 
 _UNFINISHED = sa.text("""

@@ -20,7 +20,7 @@ LIMITED = sa.text("scope <> 'key' AND (concurrency IS NOT NULL OR rate_limit IS 
 
 # What lading_enqueue has besides: behind these words of revision 0003 come those.
 ADDED = (
-    ("'after'", ", 'concurrency'"),
+    ("                                'after'", ", 'concurrency'"),
     (
         "    secrets text[];\n",
         """    shared_key constant text := given #>> '{concurrency,key}';

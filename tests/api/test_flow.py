@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, text
 
-from api import schemas
+from api.flow import answers
 from tests.api.serving import Api, problem
 
 
@@ -21,13 +21,13 @@ def test_a_limit_is_set_read_listed_and_taken_away(api: Api) -> None:
     for name in ("key:tenant/7", "kind:test.echo", "queue:io"):
         response = api.http.put(f"/v1/limits/{name}", json=asked)
         assert response.status_code == 200, response.text
-        shown = schemas.Limit.model_validate_json(response.content)
+        shown = answers.Limit.model_validate_json(response.content)
         assert (shown.name, shown.concurrency, shown.paused) == (name, 5, False)
         assert shown.rate is not None
         assert shown.rate.burst == 5
         assert api.http.get(f"/v1/limits/{name}").json()["free"] == 5
     first = api.http.get("/v1/limits", params={"limit": 2}).json()
-    schemas.LimitPage.model_validate(first)
+    answers.LimitPage.model_validate(first)
     second = api.http.get("/v1/limits", params={"limit": 2, "cursor": first["next_cursor"]}).json()
     names = [limit["name"] for page in (first, second) for limit in page["items"]]
     assert names == ["key:tenant/7", "kind:test.echo", "queue:io"]

@@ -268,7 +268,7 @@ def test_a_limit_can_be_taken_away(connection: Connection) -> None:
     gates.delete_limit(connection, PROJECT, KEY_B)
     assert gates.get_gate(connection, PROJECT, KEY_A).paused
     with pytest.raises(LimitMissing):
-        gates.get_gate(connection, PROJECT, KEY_B)
+        gates.find_limit(connection, PROJECT, KEY_B)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Who starts when: limits, rates and pauses, and why a job waits."""
