@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api.bodies import NewLimit, NewRate, Pausing
 from api.cursors import page_link, read_name_cursor, write_name_cursor
 from api.documents import json_response
 from api.flow import answers
+from api.flow.bodies import NewLimit, NewRate, Pausing
 from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
 from api.parts import actor_of, parts_of, principal_of
 from api.problems import Problem
