@@ -129,11 +129,14 @@ def test_a_paused_queue_stays_silent_until_it_is_resumed(
     open_queue = f"{served}-open"
     with engine.begin() as connection:
         add_worker(connection, queues=[served, open_queue], seen_at=FOR_AN_HOUR)
-        pause = text("INSERT INTO queue (project_id, name, paused) VALUES ('default', :name, true)")
+        pause = text(
+            "INSERT INTO gate (project_id, scope, name, paused)"
+            " VALUES ('default', 'queue', :name, true)"
+        )
         connection.execute(pause, {"name": served})
         add_job(connection, queue=served)
         add_job(connection, queue=open_queue)
     eventually(partial(has_bells, bells, open_queue, 1))
     assert count_rung(eyes, served) == 0
-    eyes.execute(text("UPDATE queue SET paused = false WHERE name = :name"), {"name": served})
+    eyes.execute(text("UPDATE gate SET paused = false WHERE name = :name"), {"name": served})
     eventually(partial(has_bells, bells, served, 1))
