@@ -61,9 +61,13 @@ def enqueue(
     AsyncSession, AsyncConnection or an asyncpg Connection the call is awaited. `kind` is a name or
     a function made with `@job`, whose model then checks the args here. `options` are `queue`,
     `priority`, `run_at` (aware), `delay`, `timeout`, `expires_in` (seconds or timedelta),
-    `max_attempts`, `labels`, `concurrency`, `idempotency_key` and `project`.
+    `max_attempts`, `labels`, `concurrency`, `idempotency_key`, `project`, `unique` (a mapping of
+    `key`, and maybe `scope` and `on_conflict`) and `after` (ids of jobs, those of the same
+    transaction included).
 
-    What is refused raises the driver's error for invalid_parameter_value (SQLSTATE 22023), and
+    A unique key that another job has raises the driver's error for unique_violation (23505), unless
+    its policy is another; one that another transaction is just taking is waited for. What is
+    refused otherwise raises the driver's error for invalid_parameter_value (SQLSTATE 22023), and
     ends your transaction as any error does; TypeError or ValueError, and Pydantic's
     ValidationError, come before anything is sent. A kind given by name alone is checked when it
     runs. An idempotency key that another transaction is just using is waited for.

@@ -32,6 +32,7 @@ from lading.client.errors import (
 )
 from lading.client.models import (
     Attempt,
+    Batch,
     Error,
     Event,
     File,
@@ -44,12 +45,13 @@ from lading.client.models import (
     Queue,
     Worker,
 )
-from lading.client.submissions import JobOptions, NewJob
+from lading.client.submissions import JobOptions, NewJob, Unique
 
 __all__ = [
     "AsyncClient",
     "Attempt",
     "BadRequest",
+    "Batch",
     "Client",
     "Conflict",
     "DamagedFile",
@@ -82,6 +84,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "UnexpectedAnswer",
+    "Unique",
     "Unreachable",
     "ValidationFailed",
     "Worker",

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
+from uuid import UUID
 
 import anyio
 import anyio.to_thread
@@ -32,6 +33,7 @@ from lading.client.following import Following
 from lading.client.listing import JobFilters, JobRef, id_of
 from lading.client.models import (
     Attempt,
+    Batch,
     Event,
     File,
     Health,
@@ -99,6 +101,22 @@ class AsyncClient:
     ) -> Sequence[Job]:
         """Up to 1000 accepted jobs, in order: all of them, or none."""
         return await self._run(self._verbs.submit_many(jobs, idempotency_key))
+
+    async def submit_batch(
+        self,
+        jobs: Iterable[NewJob],
+        *,
+        on_complete: NewJob | None = None,
+        on_success: NewJob | None = None,
+        failure_policy: Literal["continue", "fail_fast"] = "continue",
+    ) -> Batch:
+        """Up to 1000 accepted jobs as a batch, whose callbacks run once all have ended."""
+        callbacks = {"on_complete": on_complete, "on_success": on_success}
+        return await self._run(self._verbs.submit_batch(jobs, callbacks, failure_policy))
+
+    async def batch(self, batch_id: UUID | str) -> Batch:
+        """The batch as it is now; NotFound when there is none."""
+        return await self._run(self._verbs.batch(batch_id))
 
     async def get(self, job: JobRef) -> Job:
         """The job as it is now; NotFound when there is none."""

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
+from uuid import UUID
 
 import httpx2
 
@@ -31,6 +32,7 @@ from lading.client.following import Following
 from lading.client.listing import JobFilters, JobRef, id_of
 from lading.client.models import (
     Attempt,
+    Batch,
     Event,
     File,
     Health,
@@ -108,6 +110,22 @@ class Client:
     ) -> Sequence[Job]:
         """Up to 1000 accepted jobs, in order: all of them, or none."""
         return self._run(self._verbs.submit_many(jobs, idempotency_key))
+
+    def submit_batch(
+        self,
+        jobs: Iterable[NewJob],
+        *,
+        on_complete: NewJob | None = None,
+        on_success: NewJob | None = None,
+        failure_policy: Literal["continue", "fail_fast"] = "continue",
+    ) -> Batch:
+        """Up to 1000 accepted jobs as a batch, whose callbacks run once all have ended."""
+        callbacks = {"on_complete": on_complete, "on_success": on_success}
+        return self._run(self._verbs.submit_batch(jobs, callbacks, failure_policy))
+
+    def batch(self, batch_id: UUID | str) -> Batch:
+        """The batch as it is now; NotFound when there is none."""
+        return self._run(self._verbs.batch(batch_id))
 
     def get(self, job: JobRef) -> Job:
         """The job as it is now; NotFound when there is none."""

@@ -66,6 +66,9 @@ class Job(_Answered):
     rerun_of: UUID | None = None
     schedule_id: UUID | None = None
     concurrency: dict[str, Any] | None = None
+    unique: dict[str, str] | None = None
+    after: list[UUID] = Field(default_factory=list)
+    batch_id: UUID | None = None
     links: dict[str, str | None] = Field(default_factory=dict)
 
     @property
@@ -79,6 +82,22 @@ class Job(_Answered):
             why = f": {self.error.type}: {self.error.message}" if self.error else ""
             raise JobFailed(f"job {self.id} ({self.kind}) is {self.state}{why}")
         return self
+
+
+class Batch(_Answered):
+    """Jobs that were submitted together, as they were when the server answered."""
+
+    id: UUID
+    state: str  #: running, succeeded, failed or cancelled
+    failure_policy: str
+    open: bool  #: more jobs may follow
+    jobs: int
+    counts: dict[str, int]  #: by the jobs' states
+    on_complete: UUID | None = None  #: the job that runs once all have ended
+    on_success: UUID | None = None  #: the job that runs once all have succeeded
+    cancel_reason: str | None = None
+    created_at: datetime
+    finished_at: datetime | None = None
 
 
 class Event(_Answered):

@@ -1,9 +1,10 @@
 """Jobs to be submitted, as a program writes them down."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, Literal, Required, TypedDict
+from uuid import UUID
 
 from pydantic import BaseModel
 
@@ -13,6 +14,15 @@ from lading.durations import as_timedelta
 
 Handler = Callable[..., Any]
 Args = BaseModel | Mapping[str, Any]
+
+
+class Unique(TypedDict, total=False):
+    """What only one job may have at a time."""
+
+    key: Required[str]
+    scope: Literal["active", "queued"]  #: until that has ended (the default), or has started
+    on_conflict: Literal["reject", "return", "replace"]  #: Conflict (the default), or that job, or
+    #: a new one in its place, unless that one runs
 
 
 class JobOptions(TypedDict, total=False):
@@ -26,6 +36,8 @@ class JobOptions(TypedDict, total=False):
     timeout: float | timedelta  #: that one attempt may take, in seconds
     expires_in: float | timedelta  #: not started by then, it is cancelled
     labels: Mapping[str, str]  #: to find it by
+    unique: Unique  #: no other such job at the same time
+    after: Sequence[UUID | str]  #: jobs that have to succeed first; `#0`: the first of its batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,8 @@ class NewJob:
     expires_in: float | timedelta | None = None
     labels: Mapping[str, str] | None = None
     concurrency: Mapping[str, Any] | None = None
+    unique: Unique | None = None
+    after: Sequence[UUID | str] | None = None
 
     def document(self) -> dict[str, Any]:
         """The JSON object that the server takes.
@@ -59,6 +73,8 @@ class NewJob:
         }
         document["kind"] = _name(self.kind)
         document["args"] = as_json(self.args or {})
+        if "after" in document:
+            document["after"] = [str(each) for each in document["after"]]
         for name in ("delay", "timeout", "expires_in"):
             if name in document:
                 document[name] = as_timedelta(document[name]).total_seconds()

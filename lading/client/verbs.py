@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from pydantic_core import to_jsonable_python
 
@@ -18,6 +18,7 @@ from lading.client.following import LONG_POLL
 from lading.client.listing import JobFilters, JobRef, id_of, query_of
 from lading.client.models import (
     Attempt,
+    Batch,
     Event,
     Health,
     Job,
@@ -56,6 +57,19 @@ class Verbs:
         document = {"jobs": [job.document() for job in jobs]}
         answer = yield from self._keyed("/v1/jobs/batch", document, key)
         return read_items(Job, answer, "jobs")
+
+    def submit_batch(
+        self, jobs: Iterable[NewJob], callbacks: Mapping[str, NewJob | None], policy: str
+    ) -> Call[Batch]:
+        """The accepted batch."""
+        document: dict[str, Any] = {"jobs": [job.document() for job in jobs]}
+        document |= {name: job.document() for name, job in callbacks.items() if job is not None}
+        document["failure_policy"] = policy
+        answer = yield from self._keyed("/v1/jobs/batch", document, None)
+        return Batch.model_validate(json.loads(answer.body)["batch"])
+
+    def batch(self, batch_id: UUID | str) -> Call[Batch]:
+        return read(Batch, (yield from self._get(f"/v1/batches/{quote(str(batch_id), safe='')}")))
 
     def rerun(
         self, job: JobRef, args: Args | None, key: str | None, wait: float | None

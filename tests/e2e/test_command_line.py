@@ -101,7 +101,16 @@ def test_the_client_runs_jobs(platform: Platform, kind: str) -> None:
         assert client.health().status == "ready"
 
 
-@pytest.mark.parametrize("page", ["docs/reference/client.md", "docs/how-to/follow-a-job.md"])
+PAGES = (
+    "docs/reference/client.md",
+    "docs/how-to/follow-a-job.md",
+    "docs/how-to/unique-jobs.md",
+    "docs/how-to/wait-for-other-jobs.md",
+    "docs/how-to/batches.md",
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_pages_programs_run(platform: Platform, page: str) -> None:
     programs = re.findall(
         r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE

@@ -27,7 +27,7 @@ from jobs.models import Job
 from jobs.registry import Registry, load_registry
 from jobs.removal import delete_job
 from jobs.settings import Settings
-from jobs.submissions import Submission, check
+from jobs.submissions import Submission, Unique, check
 from lading import JobContext, job
 from lading import enqueue as enqueue_here
 from lading.authoring import find_kind
@@ -75,6 +75,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "later": {"delay": 60, "expires_in": 5},
     "at a time": {"run_at": f"{SOON.year}-12-31T00:00:00+02:00"},
+    "unique": {"unique": {"key": "a", "scope": "active"}, "delay": 60},
     "overdue": {"run_at": "2001-01-01T00:00:00Z"},
 }
 
@@ -88,18 +89,23 @@ def test_it_writes_what_the_api_writes(
         asked[name] = timedelta(seconds=asked[name])
     if "run_at" in asked:
         asked["run_at"] = datetime.fromisoformat(asked["run_at"])
+    if "unique" in asked:
+        asked["unique"] = Unique(**asked["unique"])
     new = check(registry, Submission(kind="test.echo", args={"value": 1}, **asked))
     (accepted,) = enqueue(connection, [Intake(PROJECT, [new])], process_id=uuid4())
     assert isinstance(accepted, Accepted)
+    ours = read_job(connection, new.id)
+    if "unique" in options:
+        cancel(connection, PROJECT, new.id, "to make room")
     made = call(connection, "test.echo", {"value": 1}, options)
-    ours, theirs = read_job(connection, new.id), read_job(connection, made)
+    theirs = read_job(connection, made)
     for name, value in ours._mapping.items():
         if name not in DIFFERENT:
             assert theirs._mapping[name] == value, name
     for name in ("queued_at", "run_at", "expires_at"):
         assert (ours._mapping[name] is None) == (theirs._mapping[name] is None), name
     (event,) = read_events(connection, made)
-    (model,) = read_events(connection, new.id)
+    model, *_ = read_events(connection, new.id)
     assert (event.seq, event.type, event.attempt, event.data) == (
         model.seq,
         model.type,
@@ -322,3 +328,28 @@ def test_the_how_to_does_what_it_says(engine: Engine) -> None:
         orders = connection.execute(sa.text("SELECT number FROM shop_order ORDER BY 1"))
         numbers = [*orders.scalars()]
     assert (rows, numbers) == ({("6", "queued"), ("7", "scheduled")}, [6, 7])
+
+
+def test_a_unique_key_in_sql_keeps_to_its_policy(connection: Connection) -> None:
+    first = call(connection, "test.echo", {}, {"unique": {"key": "sql"}})
+    with pytest.raises(exc.IntegrityError, match=str(first)), connection.begin_nested():
+        call(connection, "test.echo", {}, {"unique": {"key": "sql"}})
+    again = {"unique": {"key": "sql", "on_conflict": "return"}, "idempotency_key": "sql"}
+    assert call(connection, "test.echo", {}, again) == first
+    assert call(connection, "test.echo", {}, again) == first
+    other = {"unique": {"key": "sql", "on_conflict": "replace"}}
+    second = call(connection, "test.echo", {}, other)
+    assert read_job(connection, first).state == "cancelled"
+    assert read_events(connection, first)[-1].data == {"reason": "replaced"}
+    assert second != first
+
+
+def test_a_job_in_sql_waits_for_others(connection: Connection) -> None:
+    first = call(connection, "test.echo")
+    second = enqueue_here(connection, "test.echo", {}, after=[first, first])
+    job = read_job(connection, second)
+    assert (job.state, job.after, job.parents_left) == ("waiting", [first], 1)
+    assert read_events(connection, second)[0].data == {"state": "waiting"}
+    for wrong in ({"after": [str(uuid4())]}, {"after": ["x"]}, {"unique": {"key": "a", "b": 1}}):
+        with pytest.raises(exc.DataError), connection.begin_nested():
+            call(connection, "test.echo", {}, wrong)

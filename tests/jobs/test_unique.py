@@ -83,7 +83,7 @@ def test_the_job_that_has_the_key_is_returned(connection: Connection) -> None:
     first = accept(connection, "a")
     answer = ask(connection, Unique("a", "active", "return"))
     assert isinstance(answer, Accepted)
-    assert ([job.id for job in answer.jobs], answer.found) == ([first], {first})
+    assert ([job.id for job in answer.jobs], answer.found) == ([first], frozenset({first}))
     assert answer.made == []
 
 
