@@ -196,9 +196,7 @@ FROM webhook_endpoint, unnest(event_types) AS pattern, unnest(CAST(:facts AS tex
 WHERE enabled
       AND fact.type LIKE replace(regexp_replace(pattern, '([\\%_])', '\\\1', 'g'), '*', '%')
 UNION
-SELECT project_id, NULL FROM (
-    SELECT DISTINCT job.project_id FROM job_webhook JOIN job ON job.id = job_webhook.job_id
-) AS single
+SELECT DISTINCT project_id, NULL FROM job_webhook
 """)
 _WITH_WEBHOOK = sa.text("SELECT job_id FROM job_webhook WHERE job_id = ANY(CAST(:ids AS uuid[]))")
 _RESULTS = sa.text("""

@@ -32,11 +32,15 @@ class BusEvent(NamedTuple):
     job_id: UUID | None = None  #: of a fact about a job's end: that job
 
     @property
+    def is_own(self) -> bool:
+        """Whether Lading says it itself."""
+        return str(self.document["source"]).startswith("/lading/")
+
+    @property
     def is_of_a_delivery(self) -> bool:
         """Whether it tells of a job that delivers events: that is told to nobody, or never ends."""
         data = self.document.get("data")
-        is_own = str(self.document["source"]).startswith("/lading/")
-        return is_own and isinstance(data, dict) and data.get("kind") == DELIVER
+        return self.is_own and isinstance(data, dict) and data.get("kind") == DELIVER
 
 
 class _Receiver(NamedTuple):
@@ -141,13 +145,17 @@ def deliver(
 def body_of(event: BusEvent) -> str:
     """The event as it is sent: a CloudEvent 1.0 with what Standard Webhooks wants beside it.
 
-    That is `timestamp`, when it happened; `type` and `data` are of both.
+    That is `timestamp`, when it happened; `type` and `data` are of both. Facts about jobs are thin:
+    what a job has brought is asked for where it lies.
     """
     document = event.document
     time = document.get("time") or datetime.now(UTC).isoformat().replace("+00:00", "Z")
     head = {"type": document["type"], "timestamp": time}
     if "data_base64" not in document:
-        head["data"] = document.get("data")
+        data = document.get("data")
+        if event.is_own and isinstance(data, dict):
+            data = {name: value for name, value in data.items() if name != "result"}
+        head["data"] = data
     return documents.encode({**head, **{k: v for k, v in document.items() if k not in head}})
 
 

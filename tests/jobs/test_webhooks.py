@@ -143,6 +143,15 @@ def test_the_body_is_a_standard_webhook_and_a_cloud_event(connection: Connection
     assert list(body)[:3] == ["type", "timestamp", "data"]
 
 
+def test_facts_about_jobs_are_thin(connection: Connection) -> None:
+    webhook_id, _ = make_endpoint(connection)
+    data = {"job_id": "1", "kind": "x", "result": {"secret": 1}}
+    fan(connection, event("job.succeeded", source="/lading/jobs/1", data=data))
+    (delivery,) = listed(connection, webhook_id)
+    body = json.loads(attempt(connection, delivery).body)
+    assert body["data"] == {"job_id": "1", "kind": "x"}
+
+
 def test_bytes_stay_in_their_own_member(connection: Connection) -> None:
     webhook_id, _ = make_endpoint(connection)
     document = {
