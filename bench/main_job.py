@@ -2,6 +2,7 @@
 
 A no-op is submitted over HTTP, runs, and its final status can be read. What counts is user and
 system time of every process of the platform, children included; the load generator does not.
+`make bench` does the same on servers of its own, and beside peers.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import psutil
+from bench.accounting import cpu_seconds
 
 MOST_JOBS = 20_000  # a run is over in minutes
 PATIENCE = 300.0  # seconds until the last job must be final
@@ -34,15 +35,15 @@ class Measured(NamedTuple):
 
 def measure(dev: Mapping[str, Any], jobs: int, connections: int, kind: str) -> Measured:
     """`jobs` no-ops through `connections` connections. AssertionError when one does not succeed."""
-    pids = {name: pid for name, pid in dev["pids"].items() if pid and name != "supervisor"}
-    before, start = _cpu(pids), time.monotonic()
+    pids = {name: [pid] for name, pid in dev["pids"].items() if pid and name != "supervisor"}
+    before, start = cpu_seconds(pids), time.monotonic()
     with ThreadPoolExecutor(connections) as pool:
         shares = [jobs // connections + (n < jobs % connections) for n in range(connections)]
         ids = [i for part in pool.map(lambda n: _submit(dev, kind, n), shares) for i in part]
     submitted = time.monotonic()
     _await_all(dev, ids)
     ended = time.monotonic()
-    spent = {name: seconds - before[name] for name, seconds in _cpu(pids).items()}
+    spent = {name: seconds - before[name] for name, seconds in cpu_seconds(pids).items()}
     return Measured(jobs, submitted - start, ended - start, spent)
 
 
@@ -83,18 +84,6 @@ def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some
-
-
-def _cpu(pids: Mapping[str, int]) -> dict[str, float]:
-    """CPU-seconds so far of each program with its children, dead ones included."""
-    spent = {}
-    for name, pid in pids.items():
-        parent = psutil.Process(pid)
-        family = [parent, *parent.children(recursive=True)]
-        reaped = parent.cpu_times()
-        spent[name] = reaped.children_user + reaped.children_system
-        spent[name] += sum(t.user + t.system for t in (p.cpu_times() for p in family))
-    return spent
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ class Amounts:
     idle_seconds: float = 10.0
     io: int = 5000
     io_wait: float = 0.1  #: seconds of each
-    backlogs: tuple[int, ...] = (5_000,)
+    backlogs: tuple[int, ...] = (5_000, 50_000)  #: only the first of them in later rounds
 
 
 QUICK = Amounts(

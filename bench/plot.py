@@ -71,8 +71,7 @@ def _row(
 ) -> Iterable[str]:
     ours = "ours" if peer.is_ours else ""
     line = y + BAR - 3
-    title = peer.title.replace("*", "").replace("FastAPI + Celery", "Celery")
-    yield _text(8, line, title, ours)
+    yield _text(8, line, _title(peer), ours)
     x = float(COST_AT)
     for group in GROUPS:
         length = COST * figures["cpu_ms"].get(group, 0.0) / dearest
@@ -82,6 +81,13 @@ def _row(
     length = RATE * figures["rate"] / fastest
     yield _bar(RATE_AT, y, length, f'class="rate {ours}"')
     yield _text(RATE_AT + length + 6, line, f"{figures['rate']:,.0f}", ours)
+
+
+def _title(peer: Peer) -> str:
+    """Shorter, and with Redis in it where that is all there is."""
+    title = peer.title.replace("*", "").replace("FastAPI + Celery", "Celery")
+    is_told = "Redis" in title or "PostgreSQL" in peer.promise.lives_in
+    return title if is_told else f"{title} on Redis"
 
 
 def _legend() -> Iterable[str]:
