@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "kinds": fleet.kinds,
     "queues": fleet.queues,
     "workers": fleet.workers,
+    "schedules": fleet.schedules,
     "top": fleet.top,
 }
 for name, command in COMMANDS.items():

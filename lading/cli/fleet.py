@@ -17,6 +17,7 @@ from lading.cli.showing import (
     jobs_table,
     kinds_table,
     queues_table,
+    schedules_table,
     show_all,
     show_json,
     workers_table,
@@ -54,6 +55,13 @@ def workers(context: typer.Context, as_json: AsJson = False) -> None:
     with connect(context) as client:
         found = client.workers()
     show_all(found, workers_table(found), as_json=as_json)
+
+
+def schedules(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the schedules, newest first."""
+    with connect(context) as client:
+        found = client.schedules()
+    show_all(found, schedules_table(found), as_json=as_json)
 
 
 class _Scene(NamedTuple):

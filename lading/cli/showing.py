@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lading.cli.words import ago, json_line, one_line, percent, plain, span
-from lading.client import File, Job, Kind, LogLine, Queue, Worker
+from lading.client import File, Job, Kind, LogLine, Queue, Schedule, Worker
 
 PIPE_WIDTH = 200  # columns, where there is no terminal that has a width
 STYLES = {
@@ -158,6 +158,22 @@ def queues_table(queues: Iterable[Queue], title: str = "") -> Table:
     )
     columns = ("queue", "queued", "running", "scheduled", "oldest wait", "workers", "")
     return table_of(columns, rows, title)
+
+
+def schedules_table(schedules: Iterable[Schedule]) -> Table:
+    rows = (
+        (
+            schedule.id,
+            schedule.name,
+            schedule.kind,
+            "" if schedule.state == "active" else Text(plain(schedule.state), "yellow"),
+            one_line(f"{schedule.sentence} ({schedule.timezone})", 100),
+            _moment(schedule.next_at),
+            _moment(schedule.last_tick_at),
+        )
+        for schedule in schedules
+    )
+    return table_of(("id", "schedule", "kind", "", "when", "next", "last"), rows)
 
 
 def workers_table(workers: Iterable[Worker], title: str = "") -> Table:

@@ -43,6 +43,7 @@ from lading.client.models import (
     Progress,
     PublishedEvent,
     Queue,
+    Schedule,
     Worker,
 )
 from lading.client.submissions import JobOptions, NewJob, Unique
@@ -77,6 +78,7 @@ __all__ = [
     "Progress",
     "PublishedEvent",
     "Queue",
+    "Schedule",
     "ServerError",
     "StillRunning",
     "TooLarge",

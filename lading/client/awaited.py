@@ -42,6 +42,7 @@ from lading.client.models import (
     LogLine,
     PublishedEvent,
     Queue,
+    Schedule,
     Worker,
 )
 from lading.client.submissions import Args, Handler, JobOptions, NewJob
@@ -230,6 +231,10 @@ class AsyncClient:
     async def workers(self) -> Sequence[Worker]:
         """The workers that are alive."""
         return await self._run(self._verbs.workers())
+
+    async def schedules(self) -> Sequence[Schedule]:
+        """All schedules, newest first."""
+        return await self._run(self._verbs.schedules())
 
     async def ticket(self, scopes: Iterable[str] | None = None) -> str:
         """For a page in a browser: it opens one WebSocket at /v1/ws, once, within 30 seconds.

@@ -41,6 +41,7 @@ from lading.client.models import (
     LogLine,
     PublishedEvent,
     Queue,
+    Schedule,
     Worker,
 )
 from lading.client.submissions import Args, Handler, JobOptions, NewJob
@@ -240,6 +241,10 @@ class Client:
     def workers(self) -> Sequence[Worker]:
         """The workers that are alive."""
         return self._run(self._verbs.workers())
+
+    def schedules(self) -> Sequence[Schedule]:
+        """All schedules, newest first."""
+        return self._run(self._verbs.schedules())
 
     def ticket(self, scopes: Iterable[str] | None = None) -> str:
         """For a page in a browser: it opens one WebSocket at /v1/ws, once, within 30 seconds.

@@ -164,6 +164,25 @@ class Queue(_Answered):
     workers: int
 
 
+class Schedule(_Answered):
+    """What runs when."""
+
+    id: UUID
+    name: str
+    source: str  #: `api`, or `code`
+    state: str
+    kind: str
+    sentence: str  #: when, in English
+    cron: str | None = None
+    every: float | None = None  #: seconds
+    at: datetime | None = None
+    timezone: str
+    next_at: datetime | None = None
+    next_times: list[datetime]
+    last_tick_at: datetime | None = None
+    last_job_id: UUID | None = None
+
+
 class Worker(_Answered):
     """One start of a worker process that is alive."""
 

@@ -26,6 +26,7 @@ from lading.client.models import (
     LogLine,
     PublishedEvent,
     Queue,
+    Schedule,
     Ticket,
     Worker,
 )
@@ -193,6 +194,16 @@ class Verbs:
 
     def workers(self) -> Call[Sequence[Worker]]:
         return read_items(Worker, (yield from self._get("/v1/workers")))
+
+    def schedules(self) -> Call[Sequence[Schedule]]:
+        """All of them, page after page."""
+        found: list[Schedule] = []
+        query = {"limit": str(PAGE)}
+        while query.get("cursor") != "":
+            answer = yield from self._get("/v1/schedules", tuple(query.items()))
+            found += read_items(Schedule, answer)
+            query["cursor"] = json.loads(answer.body).get("next_cursor") or ""
+        return found
 
     def ticket(self, scopes: Iterable[str] | None) -> Call[str]:
         """Asked for twice, the first one just runs out."""

@@ -1,5 +1,7 @@
 """Schedules over HTTP; what fires them is held in tests/jobs/schedules and tests/worker."""
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -7,7 +9,10 @@ from uuid import uuid4
 import pytest
 
 from api.schedules import answers
+from lading import testing
+from lading.authoring import find_kind
 from tests.api.serving import Api, problem
+from tests.conftest import ROOT
 
 CRON = {"cron": "0 7 * * 1-5", "timezone": "Europe/Berlin"}
 ECHO = {"kind": "test.echo", "args": {"value": 1}}
@@ -148,3 +153,20 @@ def test_other_projects_and_lesser_keys_see_and_do_nothing(api: Api) -> None:
     with api.client_of(scopes=["jobs:read", "jobs:write"]) as reader:
         assert reader.get(made["links"]["self"]).status_code == 200
         problem(reader.post(made["links"]["pause"]), 403, "insufficient-scope")
+
+
+def test_the_how_to_does_what_it_says(api: Api) -> None:
+    page = (ROOT / "docs/how-to/schedules.md").read_text()
+    bodies = re.findall(r"^```json\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(bodies) == 3
+    for body in bodies:
+        assert api.http.post("/v1/schedules", json=json.loads(body)).status_code == 201
+    (python,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(python, names)
+    kind = find_kind(names["report"])
+    assert kind is not None
+    assert (kind.schedule, kind.timezone) == ("0 7 * * 1-5", "Europe/Berlin")
+    labels = {"lading.tick": "2026-11-23T07:00:00+01:00"}
+    run = testing.run(names["report"], {}, labels=labels)
+    assert run.result == "the report of Monday, 2026-11-23"

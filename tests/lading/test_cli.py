@@ -191,6 +191,7 @@ def test_the_fleet_is_shown(lading: Run, client: Client, by_hand: Handwork) -> N
     assert {queue["name"] for queue in lading("queues", "--json").lines} >= {"default", "io"}
     assert "default" in lading("queues").out
     assert lading("workers", "--json").out == ""
+    assert lading("schedules", "--json").out == ""
     assert str(job.id) in lading("top", "--once").out
     scene = lading("top", "--once", "--json").json
     assert str(job.id) in {each["id"] for each in scene["running"]}
