@@ -1,9 +1,9 @@
 """Two ways to wait for a job's events: to follow them all, and to be woken by any."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import Protocol, Self
 
 from api.draining import Draining
 from api.feed import Feed
@@ -13,20 +13,41 @@ from jobs.errors import DatabaseUnavailable, JobNotFound
 DATABASE_PAUSE = 0.5  # seconds before a database that is away is asked again
 
 
+class Watching(Protocol):
+    """What a waiter needs of api.hub.Hub."""
+
+    def join(self, waiter: "Waiter") -> None:
+        """From now on the waiter's feed wakes it."""
+
+    def leave(self, waiter: "Waiter") -> None:
+        """It is not woken any more."""
+
+    async def read_page(self, project_id: str, feed: Feed, after: int) -> Page:
+        """What the log has after that `seq`. JobNotFound, DatabaseUnavailable."""
+        ...
+
+
 class Waiter:
     """Is woken when something happens to a job, and when the process is told to end.
 
-    One task waits with it. (There are thousands, so that it is small.)
+    An async context manager, inside which one task waits with it. (There are thousands, so that it
+    is small.)
     """
 
-    __slots__ = ("_draining", "_is_woken", "_waking", "feed")
+    __slots__ = ("_draining", "_hub", "_is_woken", "_waking", "feed")
 
-    def __init__(self, feed: Feed, draining: Draining) -> None:
-        """`wake` has to be among what the feed calls."""
+    def __init__(self, hub: Watching, feed: Feed, draining: Draining) -> None:
         self.feed = feed
-        self._draining = draining
+        self._hub, self._draining = hub, draining
         self._is_woken = False
         self._waking: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._hub.join(self)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._hub.leave(self)
 
     def wake(self) -> None:
         """It looks again."""
@@ -79,20 +100,21 @@ class Follower(Waiter):
 
     __slots__ = (
         *("hand_over", "is_gone", "is_over"),
-        *("_first", "_read_page", "_seq", "_stays", "_stopped"),
+        *("_first", "_project_id", "_seq", "_stays", "_stopped"),
     )
 
     def __init__(
         self,
+        hub: Watching,
         feed: Feed,
         draining: Draining,
         *,
+        project_id: str,
         after: int,
-        read_page: Callable[[Feed, int], Awaitable[Page]],
         stays: bool = False,
     ) -> None:
-        super().__init__(feed, draining)
-        self._seq, self._read_page, self._stays = after, read_page, stays
+        super().__init__(hub, feed, draining)
+        self._project_id, self._seq, self._stays = project_id, after, stays
         self._first: list[Recorded] = []
         self._stopped = False
         self.is_over = False  #: the final event was handed out, or there was nothing left
@@ -130,12 +152,28 @@ class Follower(Waiter):
         self._stopped = True
         super().wake()
 
-    async def open(self) -> Self:
-        """The log was read: JobNotFound and DatabaseUnavailable come from here alone."""
-        page = await self._read_page(self.feed, self._seq)
+    async def __aenter__(self) -> Self:
+        """As `open`."""
+        try:
+            await self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def open(self) -> None:
+        """The log was read: JobNotFound and DatabaseUnavailable come from here alone.
+
+        Whoever does not use it as a context manager has to `close` it, whatever happens.
+        """
+        self._hub.join(self)
+        page = await self._hub.read_page(self._project_id, self.feed, self._seq)
         self._first = page.events
         self._look_for_the_end()
-        return self
+
+    def close(self) -> None:
+        """It is not woken any more."""
+        self._hub.leave(self)
 
     async def wait(self) -> None:
         """There is something to read, or no more will come; nothing was read for it."""
@@ -187,7 +225,7 @@ class Follower(Waiter):
         loop = asyncio.get_running_loop()
         while not self.is_stopped and (deadline is None or loop.time() < deadline):
             try:
-                return (await self._read_page(self.feed, self._seq)).events
+                return (await self._hub.read_page(self._project_id, self.feed, self._seq)).events
             except JobNotFound:
                 self.is_gone = True
                 return []

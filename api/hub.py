@@ -10,9 +10,8 @@ Everything here belongs to the event loop's thread.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 from uuid import UUID
 
@@ -84,27 +83,39 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    @asynccontextmanager
-    async def follow(
-        self, project_id: str, job_id: UUID, after: int, *, stays: bool = False
-    ) -> AsyncIterator[Follower]:
+    def follow(self, project_id: str, job_id: UUID, after: int, *, stays: bool = False) -> Follower:
         """The job's events after that `seq`, first those there are and then as they come.
 
-        It is over with the final event, unless it `stays` for what a retry would bring.
-        JobNotFound and DatabaseUnavailable before anything else.
+        To be entered. It is over with the final event, unless it `stays` for what a retry would
+        bring. JobNotFound and DatabaseUnavailable before anything else.
         """
-        read_page = partial(self._read_page, project_id)
-        feed = self._feed(job_id)
-        follower = Follower(feed, self._draining, after=after, read_page=read_page, stays=stays)
-        with self._waiting(follower):
-            yield await follower.open()
+        return Follower(
+            self,
+            self._feed(job_id),
+            self._draining,
+            project_id=project_id,
+            after=after,
+            stays=stays,
+        )
 
-    @asynccontextmanager
-    async def watch(self, job_id: UUID) -> AsyncIterator[Watch]:
-        """To be woken when something happens to the job. Begin it before the job is read."""
-        watch = Watch(self._feed(job_id), self._draining)
-        with self._waiting(watch):
-            yield watch
+    def watch(self, job_id: UUID) -> Watch:
+        """To be woken when something happens to the job. Enter it before the job is read."""
+        return Watch(self, self._feed(job_id), self._draining)
+
+    def join(self, waiter: Waiter) -> None:
+        """From now on the waiter's feed wakes it."""
+        waiter.feed = self._feeds.setdefault(_key(waiter.feed.job_id), waiter.feed)
+        waiter.feed.waiting.add(waiter.wake)
+        self._subscription.want()
+
+    def leave(self, waiter: Waiter) -> None:
+        """It is not woken any more, if it was."""
+        feed = waiter.feed
+        feed.waiting.discard(waiter.wake)
+        key = _key(feed.job_id)
+        if not feed.waiting and self._feeds.get(key) is feed:
+            del self._feeds[key]
+        self._rest_if_unwatched()
 
     @contextmanager
     def hints(self, heard: Callable[[], None]) -> Iterator[None]:
@@ -120,26 +131,12 @@ class Hub:
     def _feed(self, job_id: UUID) -> Feed:
         return self._feeds.get(_key(job_id)) or Feed(job_id)
 
-    @contextmanager
-    def _waiting(self, waiter: Waiter) -> Iterator[None]:
-        """Inside, the waiter is woken; its feed was looked up just now."""
-        feed, wake = waiter.feed, waiter.wake
-        self._feeds[_key(feed.job_id)] = feed
-        feed.waiting.add(wake)
-        self._subscription.want()
-        try:
-            yield
-        finally:
-            feed.waiting.discard(wake)
-            if not feed.waiting:
-                del self._feeds[_key(feed.job_id)]
-            self._rest_if_unwatched()
-
     def _rest_if_unwatched(self) -> None:
         if not self._feeds and not self._hearers:
             self._subscription.unwant()
 
-    async def _read_page(self, project_id: str, feed: Feed, after: int) -> Page:
+    async def read_page(self, project_id: str, feed: Feed, after: int) -> Page:
+        """What the log has after that `seq`. JobNotFound, DatabaseUnavailable."""
         async with self._reading:
             heard = feed.heard
             run = self._database.run

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -20,6 +19,7 @@ from jobs.errors import DatabaseUnavailable, JobsError
 from jobs.feed import FeedFilter, Position
 from jobs.queries import JobFilter, get_job, page_jobs
 from jobs.states import JobState
+from jobs.views import JobView
 
 IN_SNAPSHOT = 50  # jobs, the newest: as many as a page of GET /v1/jobs
 
@@ -48,14 +48,12 @@ async def _follow_job(session: Session, frame: SubscribeJob) -> None:
     parts, project_id = session.parts, session.principal.project_id
     job_id = UUID(frame.stream.removeprefix(JOB))
     after = frame.after.seq if frame.after else 0
-    async with AsyncExitStack() as stack:
+    follower = parts.hub.follow(project_id, job_id, after, stays=True)
+    try:
         async with session.turn:
             job = await parts.database.run(get_job, project_id, job_id)
-            following = parts.hub.follow(project_id, job_id, after, stays=True)
-            follower = await stack.enter_async_context(following)
-            snapshot = job_document(job, parts.settings.flower_url)
-            subscribed = {"type": "subscribed", "id": frame.id}
-            await session.send({**subscribed, "seq": job.seq, "snapshot": snapshot})
+            await follower.open()
+            await _send_snapshot(session, frame.id, job)
         start = f'{{"type":"event","id":{json.dumps(frame.id)},"event":'
         follower.hand_over = partial(session.send_at_once, start)
         while not follower.is_stopped:
@@ -64,6 +62,14 @@ async def _follow_job(session: Session, frame: SubscribeJob) -> None:
                 await session.send_events(start, await follower.take())
             if follower.is_gone:
                 raise Problem("job-not-found", f"job {job_id} has been deleted")
+    finally:
+        follower.close()
+
+
+async def _send_snapshot(session: Session, frame_id: str, job: JobView) -> None:
+    snapshot = job_document(job, session.parts.settings.flower_url)
+    subscribed = {"type": "subscribed", "id": frame_id}
+    await session.send({**subscribed, "seq": job.seq, "snapshot": snapshot})
 
 
 async def _follow_jobs(session: Session, frame: SubscribeJobs) -> None:

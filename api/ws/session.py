@@ -62,6 +62,11 @@ class Farewell(NamedTuple):
 class Session:
     """A socket that was accepted. To be used on the event loop's thread."""
 
+    __slots__ = (
+        *("actor", "commands", "parts", "principal", "subscriptions", "turn"),
+        *("_ended", "_farewell", "_is_late", "_sending", "_slow_until", "_tasks", "_websocket"),
+    )
+
     def __init__(self, websocket: WebSocket, parts: Parts, principal: Principal) -> None:
         self.parts, self.principal = parts, principal
         self.actor = acting(principal, websocket)
@@ -71,7 +76,7 @@ class Session:
         self._websocket = websocket
         self._sending = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ended = asyncio.Event()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._farewell: Farewell | None = None
         self._slow_until = 0.0
         self._is_late = False  # a frame that was begun has to wait
@@ -79,7 +84,7 @@ class Session:
     @property
     def is_ended(self) -> bool:
         """Whether frames are neither sent nor heeded any more."""
-        return self._ended.is_set()
+        return self._ended.done()
 
     def revoke(self) -> None:
         """Its key is not good any more."""
@@ -96,9 +101,9 @@ class Session:
 
     def end(self, farewell: Farewell | None) -> None:
         """The socket is closed like that soon; None: the client has left."""
-        if not self._ended.is_set():
+        if not self._ended.done():
             self._farewell = farewell
-            self._ended.set()
+            self._ended.set_result(None)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """It runs as long as the session; what it cannot handle ends that."""
@@ -114,7 +119,7 @@ class Session:
             if self.parts.draining.is_set:
                 self.drain()
             await self.send(self._welcome())
-            await self._ended.wait()
+            await self._ended
         followed = [*self.subscriptions]
         tasks = [*self._tasks]
         for task in tasks:
