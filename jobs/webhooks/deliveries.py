@@ -248,7 +248,7 @@ SET state = 'pending', finished_at = NULL, next_at = clock_timestamp(), job_id =
 FROM unnest(CAST(:ids AS uuid[]), CAST(:jobs AS uuid[])) AS again (id, job_id)
 WHERE delivery.id = again.id AND endpoint_id = :endpoint AND project_id = :project
   AND state <> 'pending'
-RETURNING delivery.id, delivery.job_id, delivery.endpoint_id
+RETURNING delivery.id, delivery.job_id, delivery.endpoint_id, delivery.url
 """)
 _SETTLE = sa.text("""
 WITH pending AS (

@@ -9,6 +9,7 @@ no deliveries again.
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -18,11 +19,13 @@ from jobs import documents
 from jobs.enqueue import Accepted, Intake, enqueue
 from jobs.ids import uuid7
 from jobs.registry import Registry
-from jobs.submissions import NewJob, Submission, check
+from jobs.submissions import MAX_KEY_LENGTH, Concurrency, NewJob, Submission, check
 from jobs.views import JobView
 from lading.patterns import patterns_of
 
 DELIVER = "webhook.deliver"  #: the kind; its args are {"delivery_id": …}
+
+AT_A_TIME = 10  # requests to one receiver: of a hundred slots, those of ten slow ones
 
 
 class BusEvent(NamedTuple):
@@ -133,8 +136,8 @@ def deliver(
     *,
     process_id: UUID,
 ) -> list[JobView]:
-    """Each of the deliveries (id, job_id, endpoint_id) has the job that makes it."""
-    jobs = [_job(registry, row.id, row.job_id) for row in made]
+    """Each of the deliveries (id, job_id, endpoint_id, url) has the job that makes it."""
+    jobs = [_job(registry, row) for row in made]
     if not jobs:
         return []
     (accepted,) = enqueue(connection, [Intake(project_id, jobs)], process_id=process_id)
@@ -159,11 +162,17 @@ def body_of(event: BusEvent) -> str:
     return documents.encode({**head, **{k: v for k, v in document.items() if k not in head}})
 
 
-def _job(registry: Registry, delivery_id: UUID, job_id: UUID) -> NewJob:
+def _job(registry: Registry, row: sa.Row[Any]) -> NewJob:
+    """One that waits for its turn at the receiver, so that a slow one holds up nobody else."""
+    receiver = row.endpoint_id or urlsplit(row.url).hostname
     return check(
         registry,
-        Submission(kind=DELIVER, args={"delivery_id": str(delivery_id)}),
-        job_id=job_id,
+        Submission(
+            kind=DELIVER,
+            args={"delivery_id": str(row.id)},
+            concurrency=Concurrency(f"webhook:{receiver}"[:MAX_KEY_LENGTH], AT_A_TIME),
+        ),
+        job_id=row.job_id,
     )
 
 
@@ -217,5 +226,5 @@ FROM unnest(CAST(:id AS uuid[]), CAST(:job_id AS uuid[]), CAST(:endpoint_id AS u
      AS row (id, job_id, endpoint_id, about_job_id, url, sealed, event_source, event_id, event_type,
              body)
 ON CONFLICT DO NOTHING
-RETURNING id, job_id, endpoint_id
+RETURNING id, job_id, endpoint_id, url
 """)

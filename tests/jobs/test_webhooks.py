@@ -20,11 +20,11 @@ from jobs.states import JobState
 from jobs.vault import Vault
 from jobs.webhooks import deliveries, endpoints, sending, signing
 from jobs.webhooks.deliveries import DeliveryState
-from jobs.webhooks.fanning import DELIVER, BusEvent, fan_out
+from jobs.webhooks.fanning import AT_A_TIME, DELIVER, BusEvent, fan_out
 from jobs.webhooks.models import JobWebhook
 from jobs.webhooks.resealing import PLACES, reseal
 from jobs.webhooks.sending import Outcome, Parcel
-from tests.jobs.making import PROJECT, make_job
+from tests.jobs.making import PROJECT, make_job, read_job
 
 REGISTRY = load_registry(kinds.MODULES)
 VAULT = Vault(["k" * 40])
@@ -100,6 +100,13 @@ def test_an_event_makes_a_delivery_and_a_job_for_each_receiver_once(
     assert first.next_at is not None
     assert fan(connection, told) == []
     assert len(listed(connection, one)) == 1
+
+
+def test_a_receiver_gets_so_many_requests_at_a_time(connection: Connection) -> None:
+    webhook_id, _ = make_endpoint(connection)
+    (job,) = fan(connection, event())
+    row = read_job(connection, job.id)
+    assert (row.concurrency_key, row.concurrency_limit) == (f"webhook:{webhook_id}", AT_A_TIME)
 
 
 def test_jobs_that_deliver_are_told_to_nobody(connection: Connection) -> None:
