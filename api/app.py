@@ -32,7 +32,7 @@ from api.bus import events, triggers
 from api.database import Database
 from api.draining import Draining
 from api.edge import Edge
-from api.flow import limits
+from api.flow import explain, limits
 from api.hub import Hub
 from api.intake import IntakeWriter
 from api.keyring import Keyring
@@ -67,6 +67,7 @@ ROUTERS = (
     kinds.router,
     fleet.router,
     limits.router,
+    explain.router,
     keys.router,
     webhook_endpoints.router,
     webhook_deliveries.router,

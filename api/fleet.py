@@ -2,9 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api import schemas
+from api import schemas, standing
 from api.documents import json_response, rows_document
-from api.flow import answers
 from api.parts import parts_of, principal_of
 from api.promises import answer
 from api.strict import StrictRoute
@@ -14,7 +13,7 @@ from jobs.workers import list_workers
 router = APIRouter(route_class=StrictRoute, tags=["queues and workers"])
 
 
-@router.get("/v1/queues", responses={200: answer("All queues, by name", model=answers.Queues)})
+@router.get("/v1/queues", responses={200: answer("All queues, by name", model=standing.Queues)})
 async def read_queues(request: Request) -> Response:
     """List the queues: those of the kinds, and all others that are in use."""
     parts, project_id = parts_of(request), principal_of(request).project_id

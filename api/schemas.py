@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from api.flow.answers import Concurrency, Pause
+from api.standing import Concurrency, Pause
 from jobs.attempts import Cause, Outcome
 from jobs.enqueue import FailurePolicy
 from jobs.keys.scopes import Scope

@@ -74,9 +74,10 @@ def list_queues(
     """
     binds = {"project": project_id, "known": sorted(known), "lease": lease}
     found = []
-    for *facts, paused, reason, by, at, workers in connection.execute(_QUEUES, binds):
+    for row in connection.execute(_QUEUES, binds):
+        *facts, paused, reason, by, at, workers = row
         pause = {"reason": reason, "by": by, "at": at} if paused else None
-        found.append(QueueView(*facts, paused, pause, workers))
+        found.append(QueueView._make((*facts, paused, pause, workers)))
     return found
 
 

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from api import standing
 from api.cursors import page_link, read_name_cursor, write_name_cursor
 from api.documents import json_response
-from api.flow import answers
 from api.flow.bodies import NewLimit, NewRate, Pausing
 from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
 from api.parts import actor_of, parts_of, principal_of
 from api.problems import Problem
-from api.promises import answer, problems
+from api.promises import Responses, answer, problems
 from api.strict import StrictRoute
 from jobs import gates
 from jobs.gates import Gate, GateView, Rate, Scope
@@ -53,14 +53,14 @@ class LimitQuery(BaseModel):
     cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
 
 
-_PAUSED = {200: answer("It is paused", model=answers.Limit), **problems(*_SENT)}
-_RESUMED = {200: answer("It is not paused", model=answers.Limit)}
+_PAUSED: Responses = {200: answer("It is paused", model=standing.Limit), **problems(*_SENT)}
+_RESUMED: Responses = {200: answer("It is not paused", model=standing.Limit)}
 
 
 @router.get(
     "/v1/limits",
     responses={
-        200: answer("A page", "Link", model=answers.LimitPage),
+        200: answer("A page", "Link", model=standing.LimitPage),
         **problems("validation-failed"),
     },
 )
@@ -92,7 +92,7 @@ async def resume_limit(request: Request, limit: LimitName) -> Response:
 
 @router.get(
     "/v1/limits/{limit:path}",
-    responses={200: answer("As it stands", model=answers.Limit), **problems("limit-not-found")},
+    responses={200: answer("As it stands", model=standing.Limit), **problems("limit-not-found")},
 )
 async def read_limit(request: Request, limit: LimitName) -> Response:
     """Read a limit, and what counts against it now."""
@@ -103,7 +103,7 @@ async def read_limit(request: Request, limit: LimitName) -> Response:
 
 @router.put(
     "/v1/limits/{limit:path}",
-    responses={200: answer("It holds from now on", model=answers.Limit), **problems(*_SENT)},
+    responses={200: answer("It holds from now on", model=standing.Limit), **problems(*_SENT)},
 )
 async def set_limit(request: Request, limit: LimitName, body: NewLimit) -> Response:
     """Limit how many run at a time, or start in a time. What runs beyond it goes on."""

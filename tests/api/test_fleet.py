@@ -7,8 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from api import schemas
-from api.flow import answers
+from api import schemas, standing
 from jobs.ids import uuid7
 from jobs.workers import WorkerProcess, beat
 from tests.api.serving import Api, problem
@@ -65,7 +64,7 @@ def test_one_kind_is_read_and_an_unknown_one_is_404(api: Api) -> None:
 def test_queues_say_what_waits_and_who_serves_them(api: Api, engine: Engine, worker: UUID) -> None:
     def queues() -> dict[str, dict[str, object]]:
         response = api.http.get("/v1/queues")
-        answers.Queues.model_validate_json(response.content)
+        standing.Queues.model_validate_json(response.content)
         return {queue["name"]: queue for queue in response.json()["items"]}
 
     assert queues()["io"] == {

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, text
 
-from api.flow import answers
+from api import standing
 from tests.api.serving import Api, problem
 
 
@@ -21,13 +21,13 @@ def test_a_limit_is_set_read_listed_and_taken_away(api: Api) -> None:
     for name in ("key:tenant/7", "kind:test.echo", "queue:io"):
         response = api.http.put(f"/v1/limits/{name}", json=asked)
         assert response.status_code == 200, response.text
-        shown = answers.Limit.model_validate_json(response.content)
+        shown = standing.Limit.model_validate_json(response.content)
         assert (shown.name, shown.concurrency, shown.paused) == (name, 5, False)
         assert shown.rate is not None
         assert shown.rate.burst == 5
         assert api.http.get(f"/v1/limits/{name}").json()["free"] == 5
     first = api.http.get("/v1/limits", params={"limit": 2}).json()
-    answers.LimitPage.model_validate(first)
+    standing.LimitPage.model_validate(first)
     second = api.http.get("/v1/limits", params={"limit": 2, "cursor": first["next_cursor"]}).json()
     names = [limit["name"] for page in (first, second) for limit in page["items"]]
     assert names == ["key:tenant/7", "kind:test.echo", "queue:io"]
@@ -84,3 +84,14 @@ def test_pauses_show_who_and_why(api: Api) -> None:
         assert found["pause"]["at"].endswith("Z")
         resumed = api.http.post(f"{path}/resume").json()
         assert (resumed["paused"], resumed["pause"]) == (False, None)
+
+
+def test_a_job_that_waits_is_explained(api: Api) -> None:
+    api.http.post("/v1/queues/own/pause", json={"reason": "moving"})
+    job_id = api.submit(queue="own")["id"]
+    response = api.http.get(f"/v1/jobs/{job_id}/explain")
+    shown = standing.Explanation.model_validate_json(response.content)
+    assert [reason.code for reason in shown.reasons] == ["paused", "no-worker"]
+    assert shown.reasons[0].facts["reason"] == "moving"
+    with api.client_of(project="another") as theirs:
+        problem(theirs.get(f"/v1/jobs/{job_id}/explain"), 404, "job-not-found")

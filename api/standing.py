@@ -1,8 +1,12 @@
-"""What the addresses of limits and pauses answer with."""
+"""What is answered about limits, pauses and waiting: who may start when."""
 
 from datetime import datetime
+from typing import Literal
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from jobs.states import JobState
 
 
 class _Answer(BaseModel):
@@ -71,3 +75,37 @@ class Queue(_Answer):
 
 class Queues(_Answer):
     items: list[Queue]
+
+
+class Reason(_Answer):
+    """One thing that keeps a job from running, or what it does instead."""
+
+    code: Literal[
+        "paused",
+        "limit-full",
+        "rate",
+        "waits-for",
+        "no-worker",
+        "unknown-kind",
+        "not-due",
+        "offered",
+        "in-line",
+        "running",
+        "succeeded",
+        "failed",
+        "cancelled",
+    ]
+    detail: str
+    advice: str = Field(description="What an operator can do about it")
+    facts: dict[str, JsonValue] = Field(description="The same for programs, by code")
+
+
+class Explanation(_Answer):
+    """Why a job does not run."""
+
+    job_id: UUID
+    state: JobState
+    reasons: list[Reason] = Field(description="All that hold, the dispatcher's first one first")
+    ahead: int | None = Field(
+        description="Jobs of its queue that come first, 10,000 at most; null: it is not in line"
+    )
