@@ -17,11 +17,19 @@ class Order:
     state: str = "succeeded"  #: how it is expected to end
     cause: str | None = None  #: of the error, where it is expected to fail
     starts: int = 1  #: how often it runs by design
+    event: str | None = None  #: the type of the event that shall make it; None: it is submitted
 
     @property
     def body(self) -> dict[str, Any]:
         """As it is submitted. The token comes back as the result."""
+        if self.event is not None:  # its id is the key, and its data become the job's args
+            return {"type": self.event, "data": {"token": self.key, **self.args}}
         return {"kind": self.kind, "args": {"token": self.key, **self.args}, **self.options}
+
+    @property
+    def path(self) -> str:
+        """Where it is sent to."""
+        return "/v1/jobs" if self.event is None else "/v1/events"
 
 
 @dataclass(slots=True)

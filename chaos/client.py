@@ -44,8 +44,9 @@ class Client:
         entry.sent_at = entry.sent_at or time.monotonic()
         headers = {"Idempotency-Key": entry.order.key}
         try:
+            order = entry.order
             answer = self.ask(
-                "POST", "/v1/jobs", entry.order.body, headers, patience=patience, entry=entry
+                "POST", order.path, order.body, headers, patience=patience, entry=entry
             )
         except Unanswered:
             return
@@ -53,8 +54,8 @@ class Client:
             entry.refusal = f"{answer.status} {answer.body}"
             return
         entry.answered_at = entry.answered_at or time.monotonic()
-        if answer.body["id"] not in entry.ids:
-            entry.ids.append(answer.body["id"])
+        made = answer.body["jobs"] if entry.order.event else [answer.body["id"]]
+        entry.ids.extend(job_id for job_id in made if job_id not in entry.ids)
 
     def get(self, path: str, **query: str) -> Any:
         """The answer's document."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,41 @@ def test_a_running_job_can_be_cancelled(platform: Platform, tmp_path: Path, kind
         answer = client.post(f"/v1/jobs/{job_id}/cancel", json={"reason": "enough"})
     assert (answer.status_code, answer.json()["cancel_requested"]) == (202, True)
     assert platform.finished(job_id, within=10)["state"] == "cancelled"
+
+
+def told_in_docs() -> list[dict[str, Any]]:
+    """The trigger and the event of docs/how-to/react-to-events.md, as a shell would send them."""
+    text = (ROOT / "docs/how-to/react-to-events.md").read_text()
+    bodies = re.findall(r"-d '(\{.*?\n  \})'", text, re.DOTALL)
+    return [json.loads(body.replace("'\"'", "'")) for body in bodies]
+
+
+def test_an_event_sends_the_welcome_mail_once(platform: Platform) -> None:
+    """And the mail's end is an event that makes another job."""
+    welcome, ada = told_in_docs()
+    follow_up = {
+        "type": "job.succeeded",
+        "kind": "test.echo",
+        "filter": {"data.labels.mail": "welcome"},
+        "args": {"value": "data.result.message_id"},
+    }
+    with platform.client() as client:
+        for trigger in ({**welcome, "labels": {"mail": "welcome"}}, follow_up):
+            assert client.post("/v1/triggers", json=trigger).status_code == 201
+        first, again = (client.post("/v1/events", json=ada) for _ in range(2))
+        assert (first.status_code, again.status_code) == (202, 200)
+        assert first.json() == again.json()
+        (job_id,) = first.json()["jobs"]
+        types = [event["type"] for event in follow(platform, job_id)]
+        assert (types[0], types[-1]) == ("created", "succeeded")
+        asked = {"type": "job.*", "source": f"/lading/jobs/{job_id}"}
+        (fact,) = eventually(
+            lambda: client.get("/v1/events", params=asked).json()["items"], within=30
+        )
+        echo = platform.finished(fact["jobs"][0])
+    message_id = platform.finished(job_id)["result"]["message_id"]
+    assert echo["args"] == {"value": message_id}
+    mails = httpx2.get(f"{platform.dev['mail']}/messages").json()
+    (mail,) = [mail for mail in mails if "ada@example.com" in str(mail["to"])]
+    assert mail["message_id"] == message_id
+    assert "Ada" in mail["text"]
