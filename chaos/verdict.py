@@ -136,7 +136,7 @@ def _against_the_order(story: Story) -> list[str]:
     cause = (job["error"] or {}).get("cause")
     if (job["state"], cause if order.cause else None) != (order.state, order.cause):
         flaws.append(f"it is {job['state']} ({cause}), not {order.state} ({order.cause})")
-    if job["state"] == "succeeded" and job["result"] != order.body["args"]["token"]:
+    if job["state"] == "succeeded" and job["result"] != order.key:
         flaws.append(f"its result is {job['result']}")
     if order.starts > 1 and len(story.starts) != order.starts:
         flaws.append(f"it was started {len(story.starts)} times, not {order.starts}")
