@@ -134,3 +134,24 @@ def test_a_child_is_refused_by_name(bench: Bench, options: dict[str, Any]) -> No
     assert ended.error is not None
     assert "a child job is refused: #/" + next(iter(options)) in ended.error.message
     assert bench.children(job) == []
+
+
+def test_a_child_may_have_a_unique_key_and_wait_for_another(bench: Bench) -> None:
+    key = {"key": "the only one", "on_conflict": "return"}
+
+    def handler(context: JobContext, args: Nothing) -> list[str]:
+        first = context.submit("test.echo", {}, unique=key)
+        last = context.submit("test.echo", {}, after=[first])
+        return [str(each) for each in (first, context.submit("test.echo", {}, unique=key), last)]
+
+    job, ended = bench.run(handler)
+    first, same, last = ended.result
+    assert first == same
+    assert {str(child) for child in bench.children(job)} == {first, last}
+
+    def refused(context: JobContext, args: Nothing) -> None:
+        context.submit("test.echo", {}, unique={"key": "the only one"})
+
+    _, ended = bench.run(refused)
+    assert ended.error is not None
+    assert (ended.error.cause, first in ended.error.message) == ("fail", True)
