@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import Connection
 
 from jobs.hints import Hints
-from jobs.schedules import firing
+from jobs.schedules import firing, store
 from jobs.schedules.code import forget_gone
 from jobs.schedules.firing import Decision, DueSchedule
 from worker.dispatcher.loop import Rest
@@ -50,7 +50,12 @@ class Schedules:
             return Rest(min(IDLE, max(seconds, LEAST)), least=LEAST)
         with connection.begin():
             due = firing.list_due(connection, LIMIT)
-        return self._fire(connection, _decide(due))
+        decisions, broken = _decide(due)
+        for schedule in broken:
+            _log.error("a schedule is paused: it has no times", schedule=str(schedule.id))
+            with connection.begin():
+                store.pause(connection, schedule.project_id, schedule.id)
+        return self._fire(connection, decisions)
 
     def end(self, connection: Connection) -> None:
         pass
@@ -68,17 +73,25 @@ class Schedules:
         return Rest(0) if fired.schedules else Rest(HELD, least=HELD)
 
 
-def _decide(due: list[DueSchedule]) -> list[Decision]:
-    """For as many of them, from the first on, as one transaction carries; one at least."""
+def _decide(due: list[DueSchedule]) -> tuple[list[Decision], list[DueSchedule]]:
+    """For as many of them, from the first on, as one transaction carries; one at least.
+
+    Beside them are those whose times nobody can tell any more: a zone has left the zones' data.
+    """
     began = time.monotonic()
     decisions: list[Decision] = []
+    broken: list[DueSchedule] = []
     jobs = 0
     for schedule in due:
-        decision = firing.decide(schedule)
+        try:
+            decision = firing.decide(schedule)
+        except (ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+            broken.append(schedule)
+            continue
         jobs += len(decision.ticks)
         if decisions and jobs > MOST_JOBS:
             break
         decisions.append(decision)
         if time.monotonic() - began > LONGEST:
             break
-    return decisions
+    return decisions, broken
