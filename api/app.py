@@ -52,6 +52,7 @@ from jobs.hints import Hints
 from jobs.ids import uuid7
 from jobs.registry import Registry, load_registry
 from jobs.settings import Settings
+from jobs.trail.tallies import Tallies
 from jobs.vault import Vault
 
 #: The busiest first: routes are tried in their order.
@@ -154,6 +155,7 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
             intake=intake,
             keyring=Keyring(database),
             rates=rates,
+            tallies=Tallies(),
             files=FileStore(settings.files_dir),
             metrics=Metrics(database, (kind.queue for kind in registry.values())),
             readiness=readiness,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from structlog.contextvars import get_contextvars
+
 from api.database import Database
 from api.problems import Problem
 from jobs.errors import DatabaseUnavailable
@@ -31,6 +33,11 @@ class Principal:
     name: str  #: the key's
     scopes: frozenset[str]
     limits: KeyLimits = UNLIMITED
+
+    def actor(self, address: str | None = None) -> Actor:
+        """The same as the audit trail names them, in the request that is being answered."""
+        request_id = get_contextvars().get("request_id")
+        return Actor(self.project_id, self.key_id, self.name, request_id, address)
 
     def require(self, scope: Scope) -> None:
         """The key has that scope, or Problem 403."""

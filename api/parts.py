@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from starlette.requests import HTTPConnection
-from structlog.contextvars import get_contextvars
 
 from api.database import Database
 from api.draining import Draining
@@ -21,6 +20,7 @@ from jobs.hints import Hints
 from jobs.registry import Registry
 from jobs.settings import Settings
 from jobs.trail.record import Actor
+from jobs.trail.tallies import Tallies
 from jobs.vault import Vault
 
 
@@ -35,6 +35,7 @@ class Parts:
     intake: IntakeWriter
     keyring: Keyring
     rates: Rates
+    tallies: Tallies
     files: FileStore
     metrics: Metrics
     readiness: Readiness
@@ -67,10 +68,4 @@ def actor_of(connection: HTTPConnection) -> Actor:
 
 def acting(principal: Principal, connection: HTTPConnection) -> Actor:
     """The same of a WebSocket, which has authenticated itself."""
-    return Actor(
-        principal.project_id,
-        principal.key_id,
-        principal.name,
-        request_id=get_contextvars().get("request_id"),
-        address=connection.client.host if connection.client else None,
-    )
+    return principal.actor(connection.client.host if connection.client else None)

@@ -14,6 +14,7 @@ from api.waiting import is_final, job_when
 from jobs.enqueue import Accepted, Intake, NewBatch
 from jobs.submissions import Submission, check, check_all, fingerprint
 
+SUBMITTED = "job.submit"  # the audit trail's word
 RETRY_AFTER = "1"  # seconds: most jobs are quick
 
 
@@ -27,7 +28,8 @@ async def submit_one(
     principal.require_kind(submission.kind)
     job = check(parts.registry, submission)
     print_ = b"" if key is None else fingerprint([submission], batch=False)
-    return await _enter(parts, Intake(principal.project_id, [job], key, print_))
+    tally = parts.tallies.tally(principal.key_id, SUBMITTED, principal.actor, job.id, 1)
+    return await _enter(parts, Intake(principal.project_id, [job], key, print_, tally=tally))
 
 
 async def submit_many(
@@ -48,7 +50,9 @@ async def submit_many(
     # A thousand sets of args take a while; in a thread they leave others their turns.
     jobs = await to_thread.run_sync(check_all, parts.registry, submissions)
     print_ = b"" if key is None else fingerprint(submissions, batch=True) + more
-    return await _enter(parts, Intake(principal.project_id, jobs, key, print_, batch))
+    first, count = jobs[0].id, len(jobs)
+    tally = parts.tallies.tally(principal.key_id, SUBMITTED, principal.actor, first, count)
+    return await _enter(parts, Intake(principal.project_id, jobs, key, print_, batch, tally))
 
 
 async def accepted_response(

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
+from sqlalchemy import Connection
 
 from api.bodies import Moment, Text
 from api.bus import answers
@@ -22,6 +23,7 @@ from api.strict import StrictRoute
 from jobs.bus.envelope import NewEvent
 from jobs.bus.publishing import MOST_IN_BATCH, Published, publish, tell
 from jobs.bus.queries import EventFilter, get_event, page_events
+from jobs.trail.tallies import add_up
 from lading.patterns import WRONG, is_pattern
 
 router = APIRouter(route_class=StrictRoute, tags=["events"])
@@ -132,7 +134,17 @@ async def publish_all(
     parts: Parts, principal: Principal, events: Sequence[NewEvent]
 ) -> list[Published]:
     """They are accepted, and whoever waits for their jobs knows."""
-    published = await parts.database.transact(publish, parts.registry, principal.project_id, events)
+    actor = principal.actor()
+
+    def publish_and_tell(connection: Connection) -> list[Published]:
+        published = publish(connection, parts.registry, principal.project_id, events)
+        new = [each.event.id for each in published if each.is_new]
+        if new:
+            key_id, told = principal.key_id, parts.tallies.tally
+            add_up(connection, [told(key_id, "event.publish", lambda: actor, new[0], len(new))])
+        return published
+
+    published = await parts.database.transact(publish_and_tell)
     tell(parts.hints, principal.project_id, published)
     parts.metrics.count_published(published)
     return published

@@ -49,6 +49,7 @@ async def make_trigger(request: Request, body: NewTrigger) -> Response:
     """Make a trigger: events that come from now on meet it."""
     parts, project_id = parts_of(request), principal_of(request).project_id
     spec = body.spec()
+    principal_of(request).require_kind(spec.kind)
     check_trigger(parts.registry, spec)
     made = await parts.database.change(
         actor_of(request),
@@ -107,6 +108,8 @@ async def read_trigger(request: Request, trigger_id: TriggerId) -> Response:
 )
 async def change(request: Request, trigger_id: TriggerId, body: TriggerChange) -> Response:
     """Change a trigger, or switch it on or off."""
+    if body.kind:
+        principal_of(request).require_kind(body.kind)
     parts, project_id = parts_of(request), principal_of(request).project_id
     changed = await parts.database.change(
         actor_of(request),

@@ -8,13 +8,14 @@ from api import schemas
 from api.bodies import NewTicket
 from api.documents import json_response
 from api.keyring import CHALLENGE
-from api.parts import parts_of, principal_of
+from api.parts import actor_of, parts_of, principal_of
 from api.problems import Problem
 from api.promises import answer, problems
 from api.strict import StrictRoute
 from api.ws.handshake import FOR_SOCKETS
 from jobs.keys.scopes import Scope
 from jobs.keys.tickets import make_ticket
+from jobs.trail.record import Deed
 
 router = APIRouter(route_class=StrictRoute, tags=["events"])
 
@@ -37,7 +38,13 @@ async def make_ws_ticket(
     scopes = {*body.scopes} if body else FOR_SOCKETS & principal.scopes
     for scope in scopes:
         principal.require(Scope(scope))  # nobody hands on more than they have
-    made = await parts.database.run(make_ticket, principal.key_id, scopes)
+    made = await parts.database.change(
+        actor_of(request),
+        lambda made: made and Deed("ticket.create", principal.key_id, {"scopes": sorted(scopes)}),
+        make_ticket,
+        principal.key_id,
+        scopes,
+    )
     if made is None:
         headers = {"WWW-Authenticate": CHALLENGE}
         raise Problem("unauthenticated", "The API key is not valid.", headers=headers)

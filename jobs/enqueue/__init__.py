@@ -13,6 +13,7 @@ from jobs.enqueue.intake import Accepted, FailurePolicy, Intake, NewBatch
 from jobs.enqueue.rows import insert_plain
 from jobs.errors import JobsError
 from jobs.lifecycle import Moved
+from jobs.trail.tallies import add_up
 from jobs.views import JobView
 
 __all__ = ["Accepted", "FailurePolicy", "Intake", "NewBatch", "created", "enqueue"]
@@ -36,14 +37,18 @@ def enqueue(
     is_new = [each.key is None or (each.project_id, each.key) in taken for each in intakes]
     plain = [each for each, new in zip(intakes, is_new, strict=True) if new and each.is_plain]
     rows = [(intake.project_id, job) for intake in plain for job in intake.jobs]
-    inserted = insert_plain(connection, rows, process_id)
+    tallies = [intake.tally for intake in plain if intake.tally is not None]
+    inserted = insert_plain(connection, rows, process_id, tallies)
 
     def answer(intake: Intake, new: bool) -> Accepted | JobsError:
         if not new:
             return keys.replay(connection, intake)
         if intake.is_plain:
             return Accepted([inserted[job.id] for job in intake.jobs])
-        return bound.enter(connection, intake, process_id)
+        accepted = bound.enter(connection, intake, process_id)
+        if intake.tally is not None and isinstance(accepted, Accepted) and accepted.made:
+            add_up(connection, [intake.tally._replace(times=len(accepted.made))])
+        return accepted
 
     return [answer(intake, new) for intake, new in zip(intakes, is_new, strict=True)]
 

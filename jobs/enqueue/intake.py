@@ -7,6 +7,7 @@ from uuid import UUID
 
 from jobs.lifecycle import Moved
 from jobs.submissions import NewJob
+from jobs.trail.tallies import Tally
 from jobs.views import JobView
 
 FailurePolicy = Literal["continue", "fail_fast"]
@@ -38,6 +39,7 @@ class Intake:
     key: str | None = None  #: Idempotency-Key
     fingerprint: bytes = b""  #: of the request, where it has a key
     batch: NewBatch | None = None
+    tally: Tally | None = None  #: how the audit trail tells of its jobs
 
     @property
     def is_plain(self) -> bool:

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.models import STATE
 from jobs.submissions import NewJob
+from jobs.trail.tallies import ADD_UP, Tally, tally_binds
 from jobs.views import JobView
 
 
@@ -23,13 +24,23 @@ class BoundRow(NamedTuple):
 
 
 def insert_plain(
-    connection: Connection, rows: Sequence[tuple[str, NewJob]], process_id: UUID
+    connection: Connection,
+    rows: Sequence[tuple[str, NewJob]],
+    process_id: UUID,
+    tallies: Sequence[Tally] = (),
 ) -> dict[UUID, JobView]:
-    """The projects' jobs by their ids. IntegrityError when one of the ids is there."""
+    """The projects' jobs by their ids. IntegrityError when one of the ids is there.
+
+    The audit trail tells of them by the `tallies`, if there are any.
+    """
     if not rows:
         return {}
     plain = [(project_id, *job[: len(_PLAIN)]) for project_id, job in rows]
-    return _insert(connection, _INSERT, ("project_id", *_PLAIN), plain, process_id)
+    names = ("project_id", *_PLAIN)
+    more = {"process_id": process_id}
+    if not tallies:
+        return _insert(connection, _INSERT, names, plain, more)
+    return _insert(connection, _INSERT_TOLD, names, plain, {**more, **tally_binds(tallies)})
 
 
 def insert_bound(
@@ -38,8 +49,9 @@ def insert_bound(
     """Those of the jobs that nothing stood in the way of: an id, or a unique key."""
     if not rows:
         return {}
+    more = {"process_id": process_id}
     bound = [(row.project_id, *row.job[: len(_PLAIN)], *_key(row.job), *_ties(row)) for row in rows]
-    return _insert(connection, _INSERT_BOUND, ("project_id", *_PLAIN, *_BOUND), bound, process_id)
+    return _insert(connection, _INSERT_BOUND, ("project_id", *_PLAIN, *_BOUND), bound, more)
 
 
 def _key(job: NewJob) -> tuple[str | None, str | None]:
@@ -56,10 +68,10 @@ def _insert(
     statement: sa.TextualSelect,
     names: Sequence[str],
     rows: Sequence[tuple[Any, ...]],
-    process_id: UUID,
+    more: Mapping[str, Any],
 ) -> dict[UUID, JobView]:
     columns: dict[str, Any] = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-    result = connection.execute(statement, {**columns, "process_id": process_id})
+    result = connection.execute(statement, {**columns, **more})
     return {row["id"]: JobView(**row) for row in result.mappings()}
 
 
@@ -93,7 +105,9 @@ _BOUND = {
 _SHOWN = ", ".join(name for name in JobView._fields if name != "args")
 
 
-def _statement(types: Mapping[str, str], more: str, values: str, end: str) -> sa.TextualSelect:
+def _statement(
+    types: Mapping[str, str], more: str, values: str, end: str, told: str = ""
+) -> sa.TextualSelect:
     """Names of columns only; every value is bound."""
     arrays = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in types.items())
     waits = "row.parents_left > 0" if more else "false"
@@ -142,7 +156,7 @@ counted AS (
     FROM job GROUP BY bucket ORDER BY bucket
     ON CONFLICT (bucket, process_id)
     DO UPDATE SET accepted = intake_total.accepted + excluded.accepted
-)
+){told}
 SELECT {_SHOWN}, coalesce(redacted_args, args) AS args FROM job
 """).columns(  # noqa: S608 - see above
         state=STATE, args=JSONB, result=JSONB, error=JSONB, progress=JSONB, labels=JSONB
@@ -150,6 +164,7 @@ SELECT {_SHOWN}, coalesce(redacted_args, args) AS args FROM job
 
 
 _INSERT = _statement({"project_id": "text", **_PLAIN}, "", "", "")
+_INSERT_TOLD = _statement({"project_id": "text", **_PLAIN}, "", "", "", f",\ntold AS ({ADD_UP})")
 # In the order of the keys, so that two requests that bring several never wait for each other.
 _INSERT_BOUND = _statement(
     {"project_id": "text", **_PLAIN, **_BOUND},

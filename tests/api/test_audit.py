@@ -11,6 +11,7 @@ from jobs.states import JobState
 from jobs.trail.reading import TrailFilter, page_trail, prune_trail
 from jobs.trail.record import Actor, Deed, record
 from tests.api.serving import Api, problem
+from tests.conftest import ROOT
 from tests.jobs.making import make_job
 
 
@@ -44,6 +45,83 @@ def test_what_is_asked_of_a_job_is_told_with_who_asked(api: Api, engine: Engine)
     assert first["address"] == "127.0.0.1"
     assert first["actor"] == {"key_id": api.key[7:17], "name": "tests"}
     assert len({entry["id"] for entry in found}) == 5
+
+
+def test_a_keys_submissions_of_a_minute_are_one_entry(api: Api) -> None:
+    before = sum(each["times"] for each in entries(api, action="job.submit"))
+    first = api.submit()
+    api.submit(unique={"key": "audit-1"})
+    jobs = [{"kind": "test.echo", "args": {}}] * 3
+    said = {"Idempotency-Key": "audit"}
+    for _ in range(2):  # the second one makes nothing
+        body = {"jobs": jobs}
+        assert api.http.post("/v1/jobs/batch", json=body, headers=said).status_code == 202
+    assert api.http.post(f"/v1/jobs/{first['id']}/rerun").status_code == 202
+    problem(api.http.post("/v1/jobs", json={"kind": "none", "args": {}}), 422, "validation-failed")
+    found = entries(api, action="job.submit")
+    assert sum(each["times"] for each in found) == before + 6
+    assert len(found) <= 2  # a minute may have ended
+    assert found[0]["actor"]["key_id"] == api.key[7:17]
+
+
+def test_events_are_told_of(api: Api) -> None:
+    for _ in range(2):
+        api.http.post("/v1/events", json={"type": "audit.test", "id": "1"})
+    assert sum(each["times"] for each in entries(api, action="event.publish")) == 1
+
+
+#: Operations that change nothing, whatever their method says.
+ONLY_ASK = {("POST", "/v1/bulk/preview"), ("POST", "/v1/triggers/{trigger_id}/test")}
+#: The others, with the word that the trail has for each.
+TOLD = {
+    ("POST", "/v1/jobs"): "job.submit",
+    ("POST", "/v1/jobs/batch"): "job.submit",
+    ("POST", "/v1/jobs/{job_id}/rerun"): "job.submit",
+    ("POST", "/v1/batches/{batch_id}/jobs"): "job.submit",
+    ("POST", "/v1/batches/{batch_id}/cancel"): "batch.cancel",
+    ("DELETE", "/v1/jobs/{job_id}"): "job.delete",
+    ("POST", "/v1/jobs/{job_id}/cancel"): "job.cancel",
+    ("POST", "/v1/jobs/{job_id}/retry"): "job.retry",
+    ("POST", "/v1/jobs/{job_id}/run-now"): "job.run-now",
+    ("POST", "/v1/ws-tickets"): "ticket.create",
+    ("POST", "/v1/files"): "file.upload",
+    ("DELETE", "/v1/files/{file_id}"): "file.delete",
+    ("POST", "/v1/keys"): "key.create",
+    ("DELETE", "/v1/keys/{key_id}"): "key.delete",
+    ("POST", "/v1/projects"): "project.create",
+    ("POST", "/v1/projects/{project_id}/keys"): "key.create",
+    ("POST", "/v1/bulk"): "bulk.start",
+    ("POST", "/v1/bulk/{bulk_id}/stop"): "bulk.stop",
+    ("POST", "/v1/events"): "event.publish",
+    ("POST", "/v1/triggers"): "trigger.create",
+    ("PATCH", "/v1/triggers/{trigger_id}"): "trigger.change",
+    ("DELETE", "/v1/triggers/{trigger_id}"): "trigger.delete",
+    ("POST", "/v1/schedules"): "schedule.create",
+    ("PATCH", "/v1/schedules/{schedule_id}"): "schedule.change",
+    ("DELETE", "/v1/schedules/{schedule_id}"): "schedule.delete",
+    ("POST", "/v1/schedules/{schedule_id}/pause"): "schedule.pause",
+    ("POST", "/v1/schedules/{schedule_id}/resume"): "schedule.resume",
+    ("POST", "/v1/schedules/{schedule_id}/run-now"): "schedule.run-now",
+    ("POST", "/v1/webhooks"): "webhook.create",
+    ("PATCH", "/v1/webhooks/{webhook_id}"): "webhook.change",
+    ("DELETE", "/v1/webhooks/{webhook_id}"): "webhook.delete",
+    ("POST", "/v1/webhooks/{webhook_id}/rotate"): "webhook.rotate",
+    ("POST", "/v1/webhooks/{webhook_id}/test"): "webhook.test",
+    ("POST", "/v1/webhooks/{webhook_id}/replay"): "webhook.replay",
+    ("POST", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay"): "webhook.replay",
+}
+
+
+def test_whatever_changes_something_has_its_word_in_the_trail(api: Api) -> None:
+    changing = {
+        (method.upper(), path)
+        for path, operations in api.app.openapi()["paths"].items()
+        for method in operations
+        if method != "get"
+    }
+    assert changing - ONLY_ASK <= TOLD.keys()
+    source = "".join(path.read_text() for path in (ROOT / "api").rglob("*.py"))
+    assert [word for word in {*TOLD.values()} if f'"{word}"' not in source] == []
 
 
 def test_what_was_refused_is_not_told(api: Api) -> None:
@@ -86,7 +164,8 @@ def test_an_entry_goes_with_what_it_tells_of(api: Api, engine: Engine) -> None:
         job_id = make_job(connection, JobState.SCHEDULED)
         connection.execute(text("ALTER TABLE audit ADD CONSTRAINT never CHECK (false) NOT VALID"))
     try:
-        assert api.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 500
+        with api.client_of() as other:  # the server closes the connection after such an answer
+            assert other.post(f"/v1/jobs/{job_id}/cancel").status_code == 500
         assert api.job(str(job_id))["state"] == "scheduled"
     finally:
         with engine.begin() as connection:

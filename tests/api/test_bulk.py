@@ -1,8 +1,10 @@
 """Bulk operations: counted, confirmed, carried out once for each job, stopped."""
 
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +17,7 @@ from jobs.bulk.turns import BATCH, take_turn
 from jobs.bulk.words import STATES, Op
 from jobs.states import FINAL, JobState
 from tests.api.serving import Api, problem
+from tests.conftest import ROOT
 from tests.jobs.making import make_job, read_events, read_job
 
 S = JobState
@@ -255,3 +258,16 @@ def test_what_makes_no_sense_is_422(api: Api, fields: dict[str, Any]) -> None:
 def test_every_state_is_meant_by_some_word() -> None:
     assert STATES[Op.CANCEL] | STATES[Op.DELETE] == frozenset(S)
     assert STATES[Op.DELETE] == FINAL
+
+
+@pytest.mark.parametrize("page", ["keys-and-roles", "audit", "bulk-operations"])
+def test_the_examples_of_the_docs_run(api: Api, engine: Engine, page: str) -> None:
+    if page == "bulk-operations":
+        api.submit("demo.sleep", args={"seconds": 0}, labels={"list": "wrong"}, delay=3600)
+    found = (ROOT / f"docs/how-to/{page}.md").read_text()
+    waiting = SimpleNamespace(sleep=lambda _: run(engine))  # in the dispatcher's place
+    names = {"api": api.http, "time": waiting}
+    for block in re.findall(r"```python\n(.*?)```", found, re.DOTALL):
+        exec(block, names)
+    if page == "bulk-operations":
+        assert read(api, names["operation"])["done"] == 1  # type: ignore[arg-type]
