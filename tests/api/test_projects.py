@@ -78,7 +78,7 @@ def foreign(api: Api, engine: Engine) -> dict[str, str]:
 
 
 #: Names in addresses that are no ids of a project's rows: what anybody may name.
-SHARED = {"kind"}
+SHARED = {"kind", "queue", "limit"}
 
 
 def requests(api: Api, ids: dict[str, str]) -> Iterator[tuple[str, str, set[str]]]:
