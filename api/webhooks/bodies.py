@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from api.bodies import Moment, Seconds, Text, WebhookUrl
 from lading.patterns import LENGTH, WRONG, is_pattern
@@ -40,7 +40,7 @@ class NewWebhook(_Body):
     url: WebhookUrl = Field(description=_URL)
     event_types: Patterns = Field(description=_TYPES)
     description: Description = Field(default="", description="What people know it by")
-    enabled: bool = Field(default=True, description="Whether it is told of anything")
+    enabled: StrictBool = Field(default=True, description="Whether it is told of anything")
 
 
 class WebhookChange(_Body):
@@ -51,7 +51,7 @@ class WebhookChange(_Body):
     url: WebhookUrl = Field(default=None, description=_URL)  # type: ignore[assignment] # unset
     event_types: Patterns = Field(default=[], description=_TYPES)
     description: Description = Field(default="", description="What people know it by")
-    enabled: bool = Field(
+    enabled: StrictBool = Field(
         default=True, description="Switched on, it begins afresh; what it missed is not delivered"
     )
 

@@ -112,6 +112,7 @@ def test_a_rotation_shows_the_new_secret_and_when_the_old_one_ends(api: Api) -> 
         ("#/event_types/0", {"event_types": ["*.created"]}),
         ("#/secret", {"secret": "whsec_mine"}),
         ("#/enabled", {"enabled": None}),
+        ("#/enabled", {"enabled": 0}),
     ],
 )
 def test_what_does_not_fit_is_refused(api: Api, pointer: str, fields: dict[str, Any]) -> None:
