@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from api.bodies import Integer, Label, LabelKey, Moment, QueueName, Seconds, Text
 from jobs.bus.triggers import TriggerSpec
@@ -80,7 +80,7 @@ class NewTrigger(_Options):
         " event's `data`",
         examples=[_WELCOME["args"]],
     )
-    enabled: bool = Field(default=True, description="Events meet it")
+    enabled: StrictBool = Field(default=True, description="Events meet it")
 
     def spec(self) -> TriggerSpec:
         """The same as the domain takes it."""
@@ -106,7 +106,7 @@ class TriggerChange(_Options):
     name: Annotated[Text, Field(min_length=1, max_length=100)] | None = None
     filter: dict[str, Any] | None = None
     args: dict[str, Any] | str | None = None
-    enabled: bool = True
+    enabled: StrictBool = True
 
     def changed(self, spec: TriggerSpec) -> TriggerSpec:
         """The trigger with the change."""

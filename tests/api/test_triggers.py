@@ -66,6 +66,7 @@ def test_a_trigger_is_made_read_changed_and_deleted(api: Api) -> None:
         ({"kind": "test.flaky", "args": {"path": "'x'", "times": "'many'"}}, "#/args/times"),
         ({"args": 7}, "#/args"),
         ({"priority": 10}, "#/priority"),
+        ({"enabled": "yes"}, "#/enabled"),
         ({"unknown": 1}, "#/unknown"),
     ],
     ids=lambda value: str(value)[:40],
