@@ -21,6 +21,7 @@ EXAMPLES: list[errors.JobsError] = [
     errors.JobNotFound(uuid4()),
     errors.FileMissing(uuid4()),
     errors.KeyMissing("abc"),
+    errors.LimitMissing("smtp"),
     errors.WebhookMissing(uuid4()),
     errors.DeliveryMissing(uuid4()),
     errors.WebhookOff(uuid4()),
