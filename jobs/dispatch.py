@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from jobs.admission import IS_LIMITED, KEYED, LIVE, PLAIN
-from jobs.broker import FIRST_PRIORITY, Bell
+from jobs.broker import Bell
 from jobs.gates import COUNTING
 from jobs.picks import AGED_EVERY, PICK_COUNTED, PICK_PLAIN
 
@@ -87,7 +87,7 @@ def pick(
     """The next jobs are marked as rung, as many as the window of `size` has room for.
 
     First come the highest priority, then the longest in the queue; keys take turns, and some places
-    go to jobs that have aged, whose bells are of the highest priority then (jobs/picks.py). Locks,
+    go to jobs that have aged, whose bells are of a higher priority then (jobs/picks.py). Locks,
     until the caller commits: the queue, so that no two dispatchers fill the same window, and where
     anything is limited all counting (none is picked while another holds them); the picked rows,
     where locked ones are passed over; and the gates whose rates are spent. The bells are for after
@@ -114,12 +114,7 @@ def pick(
         rows = _take_turns(turns, found.all())
     turns.rung = (turns.rung + len(rows)) % CYCLE
     return [
-        Bell(
-            standing.queue,
-            row.kind,
-            ((row.id, row.attempt),),
-            FIRST_PRIORITY if row.is_raised else row.priority,
-        )
+        Bell(standing.queue, row.kind, ((row.id, row.attempt),), max(0, row.loudness))
         for row in rows
     ]
 
@@ -156,6 +151,14 @@ def forget_lost(
     ids, numbers = [job_id for job_id, _ in hanging], [number for _, number in hanging]
     binds = {**unanswered._asdict(), "ids": ids, "numbers": numbers}
     return connection.execute(_FORGET_LOST, binds).rowcount
+
+
+def forget_passed_over(connection: Connection, after: timedelta) -> int:
+    """Bells that have hung for so long while later ones of higher priority were heard; how many.
+
+    They are rung anew, as loud as their jobs' age makes them.
+    """
+    return connection.execute(_FORGET_PASSED_OVER, {"after": after}).rowcount
 
 
 def find_next_due(connection: Connection) -> float | None:
@@ -250,6 +253,19 @@ WITH lost AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE job SET rung_at = NULL WHERE id = ANY (ARRAY (SELECT id FROM lost))
+""")
+_FORGET_PASSED_OVER = sa.text("""
+WITH passed_over AS (
+    SELECT id FROM job
+    WHERE state = 'queued' AND rung_at < statement_timestamp() - CAST(:after AS interval)
+      AND priority < 9 AND EXISTS (
+          SELECT FROM job AS other
+          WHERE other.state = 'running' AND other.queue = job.queue
+            AND other.priority > job.priority AND other.queued_at > job.rung_at
+      )
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE job SET rung_at = NULL WHERE id = ANY (ARRAY (SELECT id FROM passed_over))
 """)
 _NEXT_DUE = sa.text("""
 SELECT CAST(extract(epoch FROM least(

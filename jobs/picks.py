@@ -53,8 +53,13 @@ picked AS (
 ),
 marked AS (
     UPDATE job SET rung_at = clock_timestamp() WHERE id = ANY (ARRAY (SELECT id FROM picked))
-    RETURNING job.id, attempt + 1 AS attempt, project_id, kind, priority, concurrency_key
+    RETURNING job.id, attempt + 1 AS attempt, project_id, kind, priority, concurrency_key,
+              queued_at
 )"""  # noqa: S608
+
+# What has aged is heard earlier, too: else it could wait in the broker behind all that is urgent.
+_LOUDNESS = f"""CASE WHEN is_raised THEN 9 ELSE least(9, marked.priority + floor(
+           extract(epoch FROM statement_timestamp() - marked.queued_at) / {STEP})::integer) END"""
 
 #: Where nothing is limited and no job has a key. Marks nothing if that has changed meanwhile.
 PICK_PLAIN = sa.text(f"""
@@ -69,7 +74,7 @@ ordered AS (
     SELECT *, row_number() OVER (ORDER BY priority DESC, queued_at, id) AS place FROM candidate
 ),
 {_CHOOSE}
-SELECT marked.id, marked.attempt, marked.kind, is_raised, marked.priority
+SELECT marked.id, marked.attempt, marked.kind, {_LOUDNESS} AS loudness
 FROM marked JOIN chosen USING (id) ORDER BY place
 """)  # noqa: S608
 
@@ -197,12 +202,12 @@ spent AS (
     WHERE gate.project_id = taken.project_id AND gate.scope = taken.scope
       AND gate.name = taken.name AND rate_limit IS NOT NULL
 )
-SELECT marked.id, marked.attempt, marked.project_id, marked.kind, is_raised, marked.priority,
-       CAST(NULL AS text) AS turn_of, chosen.place
+SELECT marked.id, marked.attempt, marked.project_id, marked.kind, marked.priority,
+       {_LOUDNESS} AS loudness, CAST(NULL AS text) AS turn_of, chosen.place
 FROM marked JOIN chosen USING (id)
 UNION ALL
 (SELECT DISTINCT ON (project_id, kind, priority)
-        NULL, NULL, project_id, kind, NULL, priority, concurrency_key, NULL
+        NULL, NULL, project_id, kind, priority, NULL, concurrency_key, NULL
  FROM visited LEFT JOIN chosen USING (project_id, kind, priority, concurrency_key, visit)
  ORDER BY project_id, kind, priority, (chosen.id IS NOT NULL) DESC, visit DESC)
 ORDER BY place

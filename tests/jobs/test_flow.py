@@ -129,6 +129,21 @@ def test_low_priorities_do_not_starve(connection: Connection) -> None:
     assert bell.priority == 9  # or it would wait in the broker behind all others
 
 
+def test_a_bell_that_urgent_ones_pass_over_is_rung_anew_and_louder(
+    connection: Connection,
+) -> None:
+    add_worker(connection)
+    old = func.clock_timestamp() - timedelta(minutes=3)
+    waits = add_job(connection, priority=2, queued_at=old, rung_at=old)
+    assert dispatch.forget_passed_over(connection, timedelta(minutes=1)) == 0
+    urgent = add_job(connection, priority=9)
+    [bell] = [bell for bell in ring(connection) if jobs_of([bell]) == [urgent]]
+    start(connection, bell)
+    assert dispatch.forget_passed_over(connection, timedelta(minutes=1)) == 1
+    [bell] = ring(connection)
+    assert (jobs_of([bell]), bell.priority) == ([waits], 5)
+
+
 def test_a_priority_is_worth_a_minute(connection: Connection) -> None:
     add_worker(connection)
     now = func.clock_timestamp()

@@ -1,4 +1,7 @@
-"""Finds bells that are lost one by one: popped by a dying worker, dropped, or never published."""
+"""Finds bells that are lost one by one: popped by a dying worker, dropped, or never published.
+
+And those that are not lost, but have hung in vain, since others of higher priority went on coming.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,6 +18,8 @@ INTERVAL = 1.0  # seconds
 # a busy thread worker has taken ahead is in good hands for longer. That one is rung a second time,
 # and not a third: from now on one hangs.
 IN_HAND = timedelta(seconds=3)
+# A minute makes up for one priority (jobs.picks.STEP): rung anew, it is heard that much earlier.
+PASSED_OVER = timedelta(seconds=60)
 
 _log = structlog.get_logger(__name__)
 
@@ -28,6 +33,8 @@ class RingAgain:
     def turn(self, connection: Connection) -> Rest:
         unanswered = dispatch.find_unanswered(connection, IN_HAND)
         if unanswered.queues:
+            if dispatch.forget_passed_over(connection, PASSED_OVER):
+                self._wake_dispatch()
             hanging = self._broker.list_hanging(unanswered.queues)
             lost = dispatch.forget_lost(connection, unanswered, hanging)
             if lost:
