@@ -115,7 +115,7 @@ def test_keys_are_what_a_header_could_hold(api: Api) -> None:
 
 
 def test_an_event_is_published_as_over_rest(api: Api) -> None:
-    body = {"type": "user.created", "id": str(uuid4()), "data": {}}
+    body: dict[str, Any] = {"type": "user.created", "id": str(uuid4()), "data": {}}
     with speaking(api) as client:
         first = client.command("event.publish", **body)
         assert (first["status"], first["body"]["event"]["type"]) == (202, "user.created")
