@@ -5,6 +5,8 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
+# Tests wait for processes and servers as often as they compute: one more than there are cores.
+TESTERS ?= $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev test test-docker chaos bench check fmt audit lock upgrade clean
@@ -17,7 +19,7 @@ dev: $(VENV)/dev.installed ## Run all of Lading on this machine, until Ctrl-C
 	@$(BIN)/python -m dev
 
 test: $(VENV)/test.installed ## Run all tests that need no Docker, on servers of their own
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not docker" $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile -m "not docker" $(ARGS)
 
 test-docker: $(VENV)/test.installed ## Run the tests that need Docker and its images
 	@$(BIN)/python -m pytest -m docker $(ARGS)
