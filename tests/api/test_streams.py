@@ -229,7 +229,8 @@ def test_the_document_tells_of_both_forms(api: Api) -> None:
     document = api.http.get("/openapi.json").json()
     operation = document["paths"]["/v1/jobs/{job_id}/events"]["get"]
     assert set(operation["responses"]["200"]["content"]) == {"application/json", EVENT_STREAM}
-    assert set(operation["responses"]) == {"200", "204", "401", "403", "404", "422", "500", "503"}
+    told = {"200", "204", "401", "403", "404", "422", "429", "500", "503"}
+    assert set(operation["responses"]) == told
     assert {each["name"] for each in operation["parameters"]} == {
         "job_id",
         "after",

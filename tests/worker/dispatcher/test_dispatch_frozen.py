@@ -27,10 +27,11 @@ from tests.worker.dispatcher.conftest import (
 NOW = select(func.clock_timestamp())
 BUSY_PICKS = text("""
 SELECT count(*) FROM pg_stat_activity
-WHERE application_name = 'lading dispatcher' AND wait_event_type = 'Lock' AND query LIKE '%picked%'
+WHERE application_name = 'lading dispatcher' AND wait_event_type = 'Lock'
+  AND query LIKE '%WITH room%'
 """)
 HELD_QUEUES = text("""
-SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND state LIKE 'idle in transaction%'
 """)
 
