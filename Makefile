@@ -19,7 +19,7 @@ dev: $(VENV)/dev.installed ## Run all of Lading on this machine, until Ctrl-C
 	@$(BIN)/python -m dev
 
 test: $(VENV)/test.installed ## Run all tests that need no Docker, on servers of their own
-	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile -m "not docker" $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder -m "not docker" $(ARGS)
 
 test-docker: $(VENV)/test.installed ## Run the tests that need Docker and its images
 	@$(BIN)/python -m pytest -m docker $(ARGS)

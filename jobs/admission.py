@@ -56,7 +56,8 @@ gates AS MATERIALIZED (
            END AS free
     FROM standing_gate,
     LATERAL (
-        SELECT coalesce(sum(running), 0) AS running, coalesce(sum(rung), 0) AS rung FROM (
+        SELECT coalesce(sum(running), 0)::integer AS running,
+               coalesce(sum(rung), 0)::integer AS rung FROM (
             SELECT CAST(job.state = 'running' AS integer) AS running,
                    CAST(job.rung_at IS NOT NULL AS integer) AS rung
             FROM job

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from pydantic import BaseModel, Field
+from starlette import convertors
 
 from api import standing
 from api.cursors import page_link, read_name_cursor, write_name_cursor
@@ -21,6 +22,14 @@ from jobs.gates import Gate, GateView, Rate, Scope
 from jobs.trail.record import Deed
 from lading.authoring import NAME_LENGTH, QUEUE
 
+
+class _LimitConvertor(convertors.StringConvertor):
+    """A limit's name may have slashes; two words end an address of their own."""
+
+    regex = r".*(?<!/pause)(?<!/resume)"
+
+
+convertors.register_url_convertor("limit", _LimitConvertor())  # before the routes that name it
 router = APIRouter(route_class=StrictRoute, tags=["limits and pauses"])
 
 LOOK = timedelta(seconds=0.1)  # between a busy dispatcher's looks: what is due then starts at once
@@ -53,7 +62,7 @@ class LimitQuery(BaseModel):
     cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
 
 
-_PAUSED: Responses = {200: answer("It is paused", model=standing.Limit), **problems(*_SENT)}
+_PAUSED: Responses = {200: answer("It is paused", model=standing.Limit)}
 _RESUMED: Responses = {200: answer("It is not paused", model=standing.Limit)}
 
 
@@ -78,20 +87,25 @@ async def list_limits(request: Request, asked: Annotated[LimitQuery, Query()]) -
     return json_response(document, headers={"Link": page_link(request, next_cursor)})
 
 
-@router.post("/v1/limits/{limit:path}/pause", responses=_PAUSED)
+@router.post(
+    "/v1/limits/{limit:path}/pause",
+    responses={**_PAUSED, **problems(*_SENT, "limit-not-found")},
+)
 async def pause_limit(request: Request, limit: LimitName, body: Why = None) -> Response:
     """Start nothing more of a key, a kind or a queue. What runs goes on."""
     return await _pause(request, _read(limit), body)
 
 
-@router.post("/v1/limits/{limit:path}/resume", responses=_RESUMED)
+@router.post(
+    "/v1/limits/{limit:path}/resume", responses={**_RESUMED, **problems("limit-not-found")}
+)
 async def resume_limit(request: Request, limit: LimitName) -> Response:
     """Let it go on."""
     return await _resume(request, _read(limit))
 
 
 @router.get(
-    "/v1/limits/{limit:path}",
+    "/v1/limits/{limit:limit}",
     responses={200: answer("As it stands", model=standing.Limit), **problems("limit-not-found")},
 )
 async def read_limit(request: Request, limit: LimitName) -> Response:
@@ -102,8 +116,11 @@ async def read_limit(request: Request, limit: LimitName) -> Response:
 
 
 @router.put(
-    "/v1/limits/{limit:path}",
-    responses={200: answer("It holds from now on", model=standing.Limit), **problems(*_SENT)},
+    "/v1/limits/{limit:limit}",
+    responses={
+        200: answer("It holds from now on", model=standing.Limit),
+        **problems(*_SENT, "limit-not-found"),
+    },
 )
 async def set_limit(request: Request, limit: LimitName, body: NewLimit) -> Response:
     """Limit how many run at a time, or start in a time. What runs beyond it goes on."""
@@ -122,7 +139,7 @@ async def set_limit(request: Request, limit: LimitName, body: NewLimit) -> Respo
 
 
 @router.delete(
-    "/v1/limits/{limit:path}",
+    "/v1/limits/{limit:limit}",
     status_code=204,
     response_class=Response,
     responses=problems("limit-not-found"),
@@ -137,13 +154,15 @@ async def delete_limit(request: Request, limit: LimitName) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/v1/queues/{queue}/pause", responses=_PAUSED)
+@router.post(
+    "/v1/queues/{queue}/pause", responses={**_PAUSED, **problems(*_SENT, "queue-not-found")}
+)
 async def pause_queue(request: Request, queue: QueueName, body: Why = None) -> Response:
     """Start nothing more from a queue. What runs goes on, and jobs are accepted."""
     return await _pause(request, Gate(Scope.QUEUE, queue), body)
 
 
-@router.post("/v1/queues/{queue}/resume", responses=_RESUMED)
+@router.post("/v1/queues/{queue}/resume", responses={**_RESUMED, **problems("queue-not-found")})
 async def resume_queue(request: Request, queue: QueueName) -> Response:
     """Let the queue go on."""
     return await _resume(request, Gate(Scope.QUEUE, queue))
