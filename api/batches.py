@@ -8,10 +8,9 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 from api import moving, schemas
 from api.batching import add_to_batch
 from api.bodies import Cancellation, MoreJobs
-from api.cursors import page_link, read_cursor, write_cursor
 from api.documents import batch_document, json_response
-from api.job_query import HIGHEST_LIMIT, Page
 from api.jobs import SUBMITTING_CODES
+from api.paging import Page, find_place
 from api.parts import actor_of, parts_of, principal_of
 from api.promises import IDEMPOTENCY_KEY, answer, problems
 from api.strict import StrictRoute
@@ -32,18 +31,11 @@ BatchId = Annotated[UUID, Path(description="The batch's id")]
 )
 async def list_batches(request: Request, asked: Annotated[Page, Query()]) -> Response:
     """List batches, newest first."""
+    place, project_id = find_place(request, asked), principal_of(request).project_id
     page = await parts_of(request).database.run(
-        page_batches,
-        principal_of(request).project_id,
-        limit=min(asked.limit, HIGHEST_LIMIT),
-        before=read_cursor(asked.cursor, "batches") if asked.cursor else None,
+        page_batches, project_id, limit=place.limit, before=place.before
     )
-    next_cursor = write_cursor(page.last_id, "batches") if page.last_id else None
-    document = {
-        "items": [batch_document(batch) for batch in page.batches],
-        "next_cursor": next_cursor,
-    }
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    return place.answer([batch_document(batch) for batch in page.batches], page.last_id)
 
 
 @router.get(

@@ -8,9 +8,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from api import operating
 from api.bodies import Integer, Label, LabelKey, Moment, Text, _Body, _example, _is_number
-from api.cursors import page_link, read_cursor, write_cursor
 from api.documents import job_document, json_response
-from api.job_query import HIGHEST_LIMIT, MOST_IDS, USUAL_LIMIT
+from api.job_query import MOST_IDS
+from api.paging import Page, find_place
 from api.parts import actor_of, parts_of, principal_of
 from api.promises import answer, problems
 from api.strict import StrictRoute
@@ -26,13 +26,6 @@ router = APIRouter(route_class=StrictRoute, tags=["bulk operations"])
 
 HIGHEST_RATE = 10_000  # jobs a second: more than dispatchers do
 OperationId = Annotated[UUID, Path(description="The operation's id")]
-Limit = Annotated[
-    int,
-    Query(
-        ge=1, description=f"Operations on a page; more than {HIGHEST_LIMIT} means {HIGHEST_LIMIT}"
-    ),
-]
-Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 _ASKED = problems(
     "bad-request",
     "bulk-too-large",
@@ -154,19 +147,13 @@ async def start_bulk(request: Request, body: NewBulk) -> Response:
         **problems("cursor-mismatch", "validation-failed"),
     },
 )
-async def list_bulk(
-    request: Request, limit: Limit = USUAL_LIMIT, cursor: Cursor = None
-) -> Response:
+async def list_bulk(request: Request, asked: Annotated[Page, Query()]) -> Response:
     """List the project's operations, newest first."""
+    place, project_id = find_place(request, asked), principal_of(request).project_id
     found, last_id = await parts_of(request).database.run(
-        operations.page_operations,
-        principal_of(request).project_id,
-        limit=min(limit, HIGHEST_LIMIT),
-        before=read_cursor(cursor, "") if cursor else None,
+        operations.page_operations, project_id, limit=place.limit, before=place.before
     )
-    next_cursor = write_cursor(last_id, "") if last_id else None
-    document = {"items": [_document(each) for each in found], "next_cursor": next_cursor}
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    return place.answer([_document(each) for each in found], last_id)
 
 
 @router.get(

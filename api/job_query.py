@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from api.bodies import Moment, Text
+from api.paging import HIGHEST_LIMIT, Page
 from api.strict import ANY_KEY
 from jobs.queries import JobFilter
 from jobs.states import JobState
 
 LABEL = "label."
-USUAL_LIMIT, HIGHEST_LIMIT = 50, 200
 MOST_IDS = HIGHEST_LIMIT
 MOST = 2**31 - 1  # PostgreSQL's integer
 
@@ -24,18 +24,7 @@ def split(value: Any) -> Any:
     return [part for each in value for part in each.split(",") if part]
 
 
-class Page(BaseModel):
-    """How much of a list, and from where on."""
-
-    limit: int = Field(
-        default=USUAL_LIMIT,
-        ge=1,
-        description=f"On a page; more than {HIGHEST_LIMIT} means {HIGHEST_LIMIT}",
-    )
-    cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
-
-
-class JobQuery(BaseModel):
+class JobQuery(Page):
     """Which jobs, and how many of them; what is empty does not narrow the list."""
 
     state: Annotated[list[JobState], BeforeValidator(split)] = Field(
@@ -55,12 +44,6 @@ class JobQuery(BaseModel):
     )
     batch: UUID | None = Field(default=None, description="Of this batch")
     schedule: UUID | None = Field(default=None, description="Made by the ticks of this schedule")
-    limit: int = Field(
-        default=USUAL_LIMIT,
-        ge=1,
-        description=f"Jobs on a page; more than {HIGHEST_LIMIT} means {HIGHEST_LIMIT}",
-    )
-    cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
     full: bool = Field(default=False, description="With args and results")
 
     def filter(self, labels: Mapping[str, str]) -> JobFilter:

@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api import schemas
-from api.cursors import filters_of, page_link, read_cursor, write_cursor
 from api.documents import job_document, json_response, rows_document
 from api.errors import parameter_flaw
-from api.job_query import HIGHEST_LIMIT, LABEL, MOST, JobQuery, Page
+from api.job_query import LABEL, MOST, JobQuery
 from api.jobs import JobId
+from api.paging import Page, find_place
 from api.parts import parts_of, principal_of
 from api.promises import answer, problems
 from api.strict import ANY_KEY, StrictRoute
@@ -30,22 +30,18 @@ After = Annotated[int, Query(ge=0, le=MOST, description="Only what came after th
 async def list_jobs(request: Request, asked: Annotated[JobQuery, Query()]) -> Response:
     """List jobs, newest first. A page may be short; `next_cursor: null` is the only end."""
     parts, principal = parts_of(request), principal_of(request)
-    filters = filters_of(request, "full")
+    place = find_place(request, asked, "full")
     page = await parts.database.run(
         page_jobs,
         principal.project_id,
         asked.filter(_labels(request)),
-        limit=min(asked.limit, HIGHEST_LIMIT),
-        before=read_cursor(asked.cursor, filters) if asked.cursor else None,
+        limit=place.limit,
+        before=place.before,
         full=asked.full,
     )
-    next_cursor = write_cursor(page.last_id, filters) if page.last_id else None
     flower_url = parts.settings.flower_url
-    document = {
-        "items": [job_document(job, flower_url, full=asked.full) for job in page.jobs],
-        "next_cursor": next_cursor,
-    }
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    items = [job_document(job, flower_url, full=asked.full) for job in page.jobs]
+    return place.answer(items, page.last_id)
 
 
 @router.get(
@@ -61,19 +57,17 @@ async def list_children(
     """List the jobs that a job's handler has submitted, newest first, with counts of all."""
     parts, project_id = parts_of(request), principal_of(request).project_id
     counts = await parts.database.run(count_children, project_id, job_id)
-    filters = f"children {job_id}"
+    place = find_place(request, asked)
     page = await parts.database.run(
         page_jobs,
         project_id,
         JobFilter(parent_id=job_id),
-        limit=min(asked.limit, HIGHEST_LIMIT),
-        before=read_cursor(asked.cursor, filters) if asked.cursor else None,
+        limit=place.limit,
+        before=place.before,
     )
-    next_cursor = write_cursor(page.last_id, filters) if page.last_id else None
     flower_url = parts.settings.flower_url
     items = [job_document(job, flower_url, full=False) for job in page.jobs]
-    document = {"items": items, "next_cursor": next_cursor, "counts": counts}
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    return place.answer(items, page.last_id, counts=counts)
 
 
 @router.get(

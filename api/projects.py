@@ -6,11 +6,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api import operating, schemas
 from api.bodies import NewKey, NewProject, Text
-from api.cursors import page_link
+from api.cursors import read_name_cursor, write_name_cursor
 from api.documents import json_response
-from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
 from api.keyring import Principal
 from api.keys import MAKING, made_key
+from api.paging import Page, page_answer
 from api.parts import actor_of, parts_of, principal_of
 from api.problems import Problem
 from api.promises import answer, problems
@@ -23,11 +23,6 @@ from jobs.trail.record import Deed
 router = APIRouter(route_class=StrictRoute, tags=["projects"])
 
 ProjectId = Annotated[Text, Path(description="The project's id")]
-Limit = Annotated[
-    int,
-    Query(ge=1, description=f"Projects on a page; more than {HIGHEST_LIMIT} means {HIGHEST_LIMIT}"),
-]
-Cursor = Annotated[Text, Query(description="`next_cursor` of the page before")]
 
 
 @router.post(
@@ -66,17 +61,16 @@ async def make_project(request: Request, body: NewProject) -> Response:
         **problems("validation-failed"),
     },
 )
-async def list_projects(
-    request: Request, limit: Limit = USUAL_LIMIT, cursor: Cursor = ""
-) -> Response:
+async def list_projects(request: Request, asked: Annotated[Page, Query()]) -> Response:
     """List the projects by id: all of them to admins of `default`, to others their own."""
     principal = principal_of(request)
     only = None if _is_operator(principal) else principal.project_id
-    found, next_cursor = await parts_of(request).database.run(
-        page_projects, only, limit=min(limit, HIGHEST_LIMIT), after=cursor
+    after = read_name_cursor(asked.cursor) if asked.cursor else ""
+    found, last_id = await parts_of(request).database.run(
+        page_projects, only, limit=asked.size, after=after
     )
-    document = {"items": [each._asdict() for each in found], "next_cursor": next_cursor}
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    next_cursor = write_name_cursor(last_id) if last_id else None
+    return page_answer(request, [each._asdict() for each in found], next_cursor)
 
 
 @router.get(

@@ -3,13 +3,11 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from api import operating
 from api.bodies import Moment, Text
-from api.cursors import filters_of, page_link, read_cursor, write_cursor
-from api.documents import json_response
-from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
+from api.paging import Page, find_place
 from api.parts import parts_of, principal_of
 from api.promises import answer, problems
 from api.strict import StrictRoute
@@ -18,7 +16,7 @@ from jobs.trail.reading import EntryView, TrailFilter, page_trail
 router = APIRouter(route_class=StrictRoute, tags=["audit"])
 
 
-class AuditQuery(BaseModel):
+class AuditQuery(Page):
     """Which entries, and how many of them; what is left out does not narrow the list."""
 
     actor: Text | None = Field(default=None, description="Of the key with this id")
@@ -26,12 +24,6 @@ class AuditQuery(BaseModel):
     target: Text | None = Field(default=None, description="Done to what has this id or name")
     since: Moment | None = Field(default=None, description="Younger than this")
     until: Moment | None = Field(default=None, description="Older than this")
-    limit: int = Field(
-        default=USUAL_LIMIT,
-        ge=1,
-        description=f"Entries on a page; more than {HIGHEST_LIMIT} means {HIGHEST_LIMIT}",
-    )
-    cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
 
 
 @router.get(
@@ -43,20 +35,15 @@ class AuditQuery(BaseModel):
 )
 async def read_audit(request: Request, asked: Annotated[AuditQuery, Query()]) -> Response:
     """List who did what in the project, newest first. `next_cursor: null` is the only end."""
-    filters = filters_of(request)
+    place = find_place(request, asked)
     page = await parts_of(request).database.run(
         page_trail,
         principal_of(request).project_id,
         TrailFilter(asked.actor, asked.action, asked.target, asked.since, asked.until),
-        limit=min(asked.limit, HIGHEST_LIMIT),
-        before_id=read_cursor(asked.cursor, filters) if asked.cursor else None,
+        limit=place.limit,
+        before_id=place.before,
     )
-    next_cursor = write_cursor(page.last_id, filters) if page.last_id else None
-    document = {
-        "items": [_document(entry) for entry in page.entries],
-        "next_cursor": next_cursor,
-    }
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    return place.answer([_document(entry) for entry in page.entries], page.last_id)
 
 
 def _document(entry: EntryView) -> dict[str, Any]:

@@ -5,18 +5,17 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlalchemy import Connection
 
 from api.bodies import Moment, Text
 from api.bus import answers
 from api.bus.answers import event_document
 from api.bus.binding import BATCH, PLAIN, STRUCTURED, read_events
-from api.cursors import filters_of, page_link, read_cursor, write_cursor
 from api.documents import json_response
 from api.errors import parameter_flaw
-from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
 from api.keyring import Principal
+from api.paging import Page, find_place
 from api.parts import Parts, parts_of, principal_of
 from api.promises import IDEMPOTENCY_KEY, answer, problems
 from api.strict import StrictRoute
@@ -60,7 +59,7 @@ _KEY = {
 }
 
 
-class EventQuery(BaseModel):
+class EventQuery(Page):
     """Which events, and how many of them."""
 
     type: Text | None = Field(
@@ -70,12 +69,6 @@ class EventQuery(BaseModel):
     event_id: Text | None = Field(default=None, description="Of this publisher's id")
     received_after: Moment | None = Field(default=None, description="Younger than this")
     received_before: Moment | None = Field(default=None, description="Older than this")
-    limit: int = Field(
-        default=USUAL_LIMIT,
-        ge=1,
-        description=f"Events on a page; more than {HIGHEST_LIMIT} means {HIGHEST_LIMIT}",
-    )
-    cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
 
     def filter(self) -> EventFilter:
         """The same as the domain takes it. Problem 422."""
@@ -160,17 +153,15 @@ async def publish_all(
 async def list_events(request: Request, asked: Annotated[EventQuery, Query()]) -> Response:
     """List events, newest first, with the jobs that each has made."""
     parts, principal = parts_of(request), principal_of(request)
-    filters = filters_of(request)
+    place = find_place(request, asked)
     events, last_id = await parts.database.run(
         page_events,
         principal.project_id,
         asked.filter(),
-        limit=min(asked.limit, HIGHEST_LIMIT),
-        before=read_cursor(asked.cursor, filters) if asked.cursor else None,
+        limit=place.limit,
+        before=place.before,
     )
-    next_cursor = write_cursor(last_id, filters) if last_id else None
-    document = {"items": [event_document(each) for each in events], "next_cursor": next_cursor}
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    return place.answer([event_document(each) for each in events], last_id)
 
 
 @router.get(

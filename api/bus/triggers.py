@@ -10,9 +10,9 @@ from api.bus import answers
 from api.bus.answers import event_document, trial_document, trigger_document
 from api.bus.binding import read_plain
 from api.bus.bodies import NewTrigger, Replay, SampleEvent, TriggerChange
-from api.cursors import page_link, read_cursor, write_cursor
 from api.documents import json_response
-from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
+from api.keyring import Principal
+from api.paging import Page, find_place
 from api.parts import actor_of, parts_of, principal_of
 from api.promises import answer, problems
 from api.strict import StrictRoute
@@ -69,22 +69,13 @@ async def make_trigger(request: Request, body: NewTrigger) -> Response:
         **problems("cursor-mismatch", "validation-failed"),
     },
 )
-async def list_triggers(
-    request: Request,
-    limit: Annotated[int, Query(ge=1, description="Triggers on a page")] = USUAL_LIMIT,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
-) -> Response:
+async def list_triggers(request: Request, asked: Annotated[Page, Query()]) -> Response:
     """List triggers, newest first."""
-    parts, project_id = parts_of(request), principal_of(request).project_id
-    triggers, last_id = await parts.database.run(
-        page_triggers,
-        project_id,
-        limit=min(limit, HIGHEST_LIMIT),
-        before=read_cursor(cursor, "triggers") if cursor else None,
+    place, project_id = find_place(request, asked), principal_of(request).project_id
+    triggers, last_id = await parts_of(request).database.run(
+        page_triggers, project_id, limit=place.limit, before=place.before
     )
-    next_cursor = write_cursor(last_id, "triggers") if last_id else None
-    document = {"items": [*map(trigger_document, triggers)], "next_cursor": next_cursor}
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    return place.answer([*map(trigger_document, triggers)], last_id)
 
 
 @router.get(
@@ -110,13 +101,13 @@ async def change(request: Request, trigger_id: TriggerId, body: TriggerChange) -
     """Change a trigger, or switch it on or off."""
     if body.kind:
         principal_of(request).require_kind(body.kind)
-    parts, project_id = parts_of(request), principal_of(request).project_id
+    parts = parts_of(request)
     changed = await parts.database.change(
         actor_of(request),
         lambda changed: Deed("trigger.change", changed.id, _told(changed)),
         _change,
         parts.registry,
-        project_id,
+        principal_of(request),
         trigger_id,
         body,
     )
@@ -179,9 +170,10 @@ async def replay_events(request: Request, trigger_id: TriggerId, body: Replay) -
     """
     parts, actor = parts_of(request), actor_of(request)
     wanted = EventFilter(received_after=body.received_after, received_before=body.received_before)
-    project_id = actor.project_id
+    principal, project_id = principal_of(request), actor.project_id
     if body.confirm is None:
         trigger = await parts.database.run(get_trigger, project_id, trigger_id)
+        principal.require_kind(trigger.kind)
         found = await parts.database.run(preview, trigger, wanted)
         sample = [event_document(each) for each in found.sample]
         return json_response({"count": found.count, "sample": sample})
@@ -190,7 +182,7 @@ async def replay_events(request: Request, trigger_id: TriggerId, body: Replay) -
         lambda done: Deed("trigger.replay", trigger_id, {"events": len(done)}),
         _replay,
         parts.registry,
-        project_id,
+        principal,
         trigger_id,
         wanted,
         body.confirm,
@@ -204,12 +196,13 @@ async def replay_events(request: Request, trigger_id: TriggerId, body: Replay) -
 def _replay(  # noqa: PLR0917 - passed on as they are
     connection: Connection,
     registry: Registry,
-    project_id: str,
+    principal: Principal,
     trigger_id: UUID,
     wanted: EventFilter,
     confirmed: int,
 ) -> list[Published]:
-    trigger = get_trigger(connection, project_id, trigger_id, lock=True)
+    trigger = get_trigger(connection, principal.project_id, trigger_id, lock=True)
+    principal.require_kind(trigger.kind)
     return replay(connection, registry, trigger, wanted, confirmed)
 
 
@@ -221,11 +214,12 @@ def _told(trigger: TriggerView) -> dict[str, Any]:
 def _change(
     connection: Connection,
     registry: Registry,
-    project_id: str,
+    principal: Principal,
     trigger_id: UUID,
     body: TriggerChange,
 ) -> TriggerView:
-    trigger = get_trigger(connection, project_id, trigger_id, lock=True)
+    trigger = get_trigger(connection, principal.project_id, trigger_id, lock=True)
+    principal.require_kind(trigger.kind)
     spec = body.changed(trigger.spec)
     if body.model_fields_set - {"enabled"}:
         check_trigger(registry, spec)

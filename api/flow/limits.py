@@ -5,14 +5,13 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
-from pydantic import BaseModel, Field
 from starlette import convertors
 
 from api import standing
-from api.cursors import page_link, read_name_cursor, write_name_cursor
+from api.cursors import read_name_cursor, write_name_cursor
 from api.documents import json_response
 from api.flow.bodies import NewLimit, NewRate, Pausing
-from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
+from api.paging import Page, page_answer
 from api.parts import actor_of, parts_of, principal_of
 from api.problems import Problem
 from api.promises import Responses, answer, problems
@@ -51,17 +50,6 @@ QueueName = Annotated[
 Why = Annotated[Pausing | None, Body()]
 
 
-class LimitQuery(BaseModel):
-    """Which part of the list."""
-
-    limit: int = Field(
-        default=USUAL_LIMIT,
-        ge=1,
-        description=f"Items on a page; more than {HIGHEST_LIMIT} means {HIGHEST_LIMIT}",
-    )
-    cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
-
-
 _PAUSED: Responses = {200: answer("It is paused", model=standing.Limit)}
 _RESUMED: Responses = {200: answer("It is not paused", model=standing.Limit)}
 
@@ -73,9 +61,9 @@ _RESUMED: Responses = {200: answer("It is not paused", model=standing.Limit)}
         **problems("validation-failed"),
     },
 )
-async def list_limits(request: Request, asked: Annotated[LimitQuery, Query()]) -> Response:
+async def list_limits(request: Request, asked: Annotated[Page, Query()]) -> Response:
     """List what is limited or paused, by name. Kinds' own limits stand at `GET /v1/kinds`."""
-    size = min(asked.limit, HIGHEST_LIMIT)
+    size = asked.size
     found = await parts_of(request).database.run(
         gates.page_gates,
         principal_of(request).project_id,
@@ -83,8 +71,7 @@ async def list_limits(request: Request, asked: Annotated[LimitQuery, Query()]) -
         after=_read(read_name_cursor(asked.cursor)) if asked.cursor else None,
     )
     next_cursor = write_name_cursor(str(found[size - 1])) if len(found) > size else None
-    document = {"items": [_document(view) for view in found[:size]], "next_cursor": next_cursor}
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    return page_answer(request, [_document(view) for view in found[:size]], next_cursor)
 
 
 @router.post(

@@ -1,19 +1,21 @@
 """Schedules: made, read, changed, paused, resumed, run now, deleted; and their history."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
+from sqlalchemy import Connection
 
 from api import schemas
 from api.bodies import Text
-from api.cursors import filters_of, page_link, read_cursor, write_cursor
 from api.documents import job_document, json_response
 from api.errors import parameter_flaw
-from api.job_query import HIGHEST_LIMIT, Page
+from api.keyring import Principal
+from api.paging import Page, find_place
 from api.parts import Parts, actor_of, parts_of, principal_of
 from api.preconditions import etag
 from api.promises import answer, problems
@@ -29,6 +31,9 @@ from jobs.schedules.store import ScheduleView
 from jobs.trail.record import Deed
 
 router = APIRouter(route_class=StrictRoute, tags=["schedules"])
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 ScheduleId = Annotated[UUID, Path(description="The schedule's id")]
 _SENT = ("bad-request", "payload-too-large", "unsupported-media-type", "validation-failed")
@@ -75,18 +80,16 @@ async def make_schedule(request: Request, body: NewSchedule) -> Response:
 )
 async def list_schedules(request: Request, asked: Annotated[ScheduleQuery, Query()]) -> Response:
     """List the project's schedules, newest first."""
-    filters = filters_of(request)
+    place = find_place(request, asked)
     page = await parts_of(request).database.run(
         store.page,
         principal_of(request).project_id,
-        limit=min(asked.limit, HIGHEST_LIMIT),
+        limit=place.limit,
         kind=asked.kind or None,
-        before=read_cursor(asked.cursor, filters) if asked.cursor else None,
+        before=place.before,
     )
-    next_cursor = write_cursor(page.last_id, filters) if page.last_id else None
     items = await to_thread.run_sync(lambda: [schedule_document(each) for each in page.schedules])
-    document = {"items": items, "next_cursor": next_cursor}
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    return place.answer(items, page.last_id)
 
 
 @router.get(
@@ -121,7 +124,7 @@ async def change_schedule(
     changed = await parts.database.change(
         actor,
         Deed("schedule.change", schedule_id, _details(changes)),
-        store.edit,
+        _if_allowed(principal_of(request), schedule_id, store.edit),
         parts.registry,
         actor.project_id,
         schedule_id,
@@ -175,7 +178,8 @@ async def resume_schedule(request: Request, schedule_id: ScheduleId) -> Response
     """Go on; what becomes of the ticks of the meantime is up to `misfire`."""
     parts, actor = parts_of(request), actor_of(request)
     deed = Deed("schedule.resume", schedule_id)
-    resumed = await parts.database.change(actor, deed, store.resume, actor.project_id, schedule_id)
+    resume = _if_allowed(principal_of(request), schedule_id, store.resume)
+    resumed = await parts.database.change(actor, deed, resume, actor.project_id, schedule_id)
     return await _changed(parts, resumed)
 
 
@@ -193,7 +197,7 @@ async def run_schedule_now(request: Request, schedule_id: ScheduleId) -> Respons
     job = await parts.database.change(
         actor,
         lambda job: Deed("schedule.run-now", schedule_id, {"job_id": str(job.id)}),
-        store.run_now,
+        _if_allowed(principal_of(request), schedule_id, store.run_now),
         actor.project_id,
         schedule_id,
         parts.removals_id,
@@ -216,17 +220,28 @@ async def list_ticks(
     request: Request, schedule_id: ScheduleId, asked: Annotated[Page, Query()]
 ) -> Response:
     """List what became of a schedule's ticks, newest first, as long as succeeded jobs are kept."""
-    filters = f"{schedule_id} {filters_of(request)}"
+    place = find_place(request, asked)
     page = await parts_of(request).database.run(
         page_ticks,
         principal_of(request).project_id,
         schedule_id,
-        limit=min(asked.limit, HIGHEST_LIMIT),
-        before=_time(read_cursor(asked.cursor, filters)) if asked.cursor else None,
+        limit=place.limit,
+        before=None if place.before is None else _time(place.before),
     )
-    next_cursor = None if page.last_at is None else write_cursor(_place(page.last_at), filters)
-    document = {"items": [tick._asdict() for tick in page.ticks], "next_cursor": next_cursor}
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    last = None if page.last_at is None else _place(page.last_at)
+    return place.answer([tick._asdict() for tick in page.ticks], last)
+
+
+def _if_allowed(
+    principal: Principal, schedule_id: UUID, function: Callable[Concatenate[Connection, P], T]
+) -> Callable[Concatenate[Connection, P], T]:
+    """The function, where the key may run the schedule's kind; else Problem 403, and no change."""
+
+    def call(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        principal.require_kind(store.hold(connection, principal.project_id, schedule_id))
+        return function(connection, *args, **kwargs)
+
+    return call
 
 
 async def _changed(

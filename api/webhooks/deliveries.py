@@ -8,16 +8,16 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BeforeValidator, Field
 
-from api.cursors import filters_of, page_link, read_cursor, write_cursor
 from api.documents import json_response, rows_document
-from api.job_query import HIGHEST_LIMIT, split
+from api.job_query import split
 from api.jobs import JobId
+from api.paging import Page, find_place
 from api.parts import Parts, actor_of, parts_of, principal_of
 from api.promises import answer, problems
 from api.strict import StrictRoute
 from api.webhooks import answers
 from api.webhooks.bodies import ReplaySince
-from api.webhooks.endpoints import SENT, PageQuery, WebhookId
+from api.webhooks.endpoints import SENT, WebhookId
 from jobs.enqueue import created
 from jobs.trail.record import Deed
 from jobs.views import JobView
@@ -35,7 +35,7 @@ _MADE = {
 }
 
 
-class DeliveryQuery(PageQuery):
+class DeliveryQuery(Page):
     """Which deliveries."""
 
     state: Annotated[list[DeliveryState], BeforeValidator(split)] = Field(
@@ -54,18 +54,16 @@ async def list_deliveries(
     request: Request, webhook_id: WebhookId, asked: Annotated[DeliveryQuery, Query()]
 ) -> Response:
     """List a webhook's deliveries, newest first. `next_cursor: null` is the only end."""
-    filters = filters_of(request)
+    place = find_place(request, asked)
     page = await parts_of(request).database.run(
         deliveries.page_deliveries,
         principal_of(request).project_id,
         webhook_id,
         asked.state,
-        limit=min(asked.limit, HIGHEST_LIMIT),
-        before=read_cursor(asked.cursor, filters) if asked.cursor else None,
+        limit=place.limit,
+        before=place.before,
     )
-    next_cursor = write_cursor(page.last_id, filters) if page.last_id else None
-    document = {"items": [_document(view) for view in page.deliveries], "next_cursor": next_cursor}
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    return place.answer([_document(view) for view in page.deliveries], page.last_id)
 
 
 @router.get(

@@ -5,11 +5,9 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
-from pydantic import BaseModel, Field
 
-from api.cursors import filters_of, page_link, read_cursor, write_cursor
 from api.documents import json_response
-from api.job_query import HIGHEST_LIMIT, USUAL_LIMIT
+from api.paging import Page, find_place
 from api.parts import actor_of, parts_of, principal_of
 from api.promises import answer, problems
 from api.sealing import require_tls
@@ -24,17 +22,6 @@ router = APIRouter(route_class=StrictRoute, tags=["webhooks"])
 
 WebhookId = Annotated[UUID, Path(description="The webhook's id")]
 SENT = ("bad-request", "payload-too-large", "unsupported-media-type", "validation-failed")
-
-
-class PageQuery(BaseModel):
-    """Which part of a list."""
-
-    limit: int = Field(
-        default=USUAL_LIMIT,
-        ge=1,
-        description=f"Items on a page; more than {HIGHEST_LIMIT} means {HIGHEST_LIMIT}",
-    )
-    cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
 
 
 @router.post(
@@ -72,18 +59,13 @@ async def make_webhook(request: Request, body: NewWebhook) -> Response:
         **problems("cursor-mismatch", "validation-failed"),
     },
 )
-async def list_webhooks(request: Request, asked: Annotated[PageQuery, Query()]) -> Response:
+async def list_webhooks(request: Request, asked: Annotated[Page, Query()]) -> Response:
     """List the project's webhooks, newest first, without their secrets."""
-    filters = filters_of(request)
+    place, project_id = find_place(request, asked), principal_of(request).project_id
     page = await parts_of(request).database.run(
-        endpoints.page_endpoints,
-        principal_of(request).project_id,
-        limit=min(asked.limit, HIGHEST_LIMIT),
-        before=read_cursor(asked.cursor, filters) if asked.cursor else None,
+        endpoints.page_endpoints, project_id, limit=place.limit, before=place.before
     )
-    next_cursor = write_cursor(page.last_id, filters) if page.last_id else None
-    document = {"items": [_document(view) for view in page.endpoints], "next_cursor": next_cursor}
-    return json_response(document, headers={"Link": page_link(request, next_cursor)})
+    return place.answer([_document(view) for view in page.endpoints], page.last_id)
 
 
 @router.get(

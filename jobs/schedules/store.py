@@ -162,6 +162,12 @@ def delete(connection: Connection, project_id: str, schedule_id: UUID) -> str:
     return name
 
 
+def hold(connection: Connection, project_id: str, schedule_id: UUID) -> str:
+    """The kind of the schedule, which stays so until the transaction's end. ScheduleMissing."""
+    kind: str = _lock(connection, project_id, schedule_id).kind
+    return kind
+
+
 def run_now(
     connection: Connection, project_id: str, schedule_id: UUID, process_id: UUID
 ) -> JobView:

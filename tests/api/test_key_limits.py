@@ -48,6 +48,28 @@ def test_a_key_runs_the_kinds_that_it_may(api: Api) -> None:
         assert refusals[0].json()["kind"] == "demo.sleep"
 
 
+def test_a_key_runs_no_other_kind_by_schedules_and_triggers(api: Api) -> None:
+    schedule = {"name": "theirs", "kind": "demo.sleep", "every": 3600, "args": {"seconds": 0}}
+    at = f"/v1/schedules/{api.http.post('/v1/schedules', json=schedule).json()['id']}"
+    trigger = {"type": "a.b", "kind": "demo.sleep", "args": {"seconds": 0}}
+    on = f"/v1/triggers/{api.http.post('/v1/triggers', json=trigger).json()['id']}"
+    event = {"event": {"type": "a.b"}}
+    with holding(api, role="operator", kinds=["test.*"]) as theirs:
+        for refused in (
+            theirs.post(f"{at}/run-now"),
+            theirs.post(f"{at}/resume"),
+            theirs.patch(at, json={"args": {"seconds": 1}}),
+            theirs.patch(at, json={"kind": "test.echo"}),
+            theirs.post(f"{on}/replay", json={}),
+            theirs.post(f"{on}/replay", json={"confirm": 0}),
+            theirs.patch(on, json={"enabled": True}),
+        ):
+            assert problem(refused, 403, "kind-not-allowed")["kind"] == "demo.sleep"
+        for done in (theirs.post(f"{at}/pause"), theirs.post(f"{on}/test", json=event)):
+            assert done.status_code == 200
+        assert theirs.delete(at).status_code == theirs.delete(on).status_code == 204
+
+
 def test_an_expired_key_opens_nothing(api: Api, engine: Engine) -> None:
     ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     with holding(api, expires_at=ends) as theirs:
