@@ -60,7 +60,7 @@ def workers(context: typer.Context, as_json: AsJson = False) -> None:
 def schedules(context: typer.Context, as_json: AsJson = False) -> None:
     """List the schedules, newest first."""
     with connect(context) as client:
-        found = client.schedules()
+        found = [*client.schedules()]
     show_all(found, schedules_table(found), as_json=as_json)
 
 

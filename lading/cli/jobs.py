@@ -93,12 +93,12 @@ def cancel(
 
 def retry(context: typer.Context, jobs: JobIds, as_json: AsJson = False) -> None:
     """Start failed, cancelled or retrying jobs again, with fresh budgets."""
-    _each(context, jobs, Client.retry, as_json=as_json)
+    _each(context, jobs, lambda client, job: client.retry(job), as_json=as_json)
 
 
 def run_now(context: typer.Context, jobs: JobIds, as_json: AsJson = False) -> None:
     """Start scheduled or retrying jobs without waiting for their time."""
-    _each(context, jobs, Client.run_now, as_json=as_json)
+    _each(context, jobs, lambda client, job: client.run_now(job), as_json=as_json)
 
 
 def rerun(

@@ -1,11 +1,9 @@
 """The client that waits in its thread."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, Unpack
-from uuid import UUID
+from typing import Any, Self, TypeVar
 
 import httpx2
 
@@ -27,32 +25,13 @@ from lading.client.exchange import (
     Series,
     Work,
 )
-from lading.client.file_verbs import FileRef, FileVerbs
-from lading.client.following import Following
-from lading.client.listing import JobFilters, JobRef, id_of
-from lading.client.models import (
-    Attempt,
-    Batch,
-    Event,
-    File,
-    Health,
-    Job,
-    Kind,
-    LogLine,
-    PublishedEvent,
-    Queue,
-    Schedule,
-    Worker,
-)
-from lading.client.submissions import Args, Handler, JobOptions, NewJob
-from lading.client.transfers import Upload
 from lading.client.verbs import Verbs
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-class Client:
+class Client(Verbs):
     """Lading, for programs. It may be shared by threads; close it, or use it in `with`.
 
     Without `url` and `api_key` it looks for LADING_URL and LADING_API_KEY, then for the
@@ -76,7 +55,7 @@ class Client:
         self.url = address.url
         self._http = httpx2.Client(transport=transport, **wire.defaults(address, timeout))
         self._timeout = timeout
-        self._verbs, self._files = Verbs(patience), FileVerbs(patience)
+        self._patience = patience
 
     def __enter__(self) -> Self:
         return self
@@ -87,175 +66,6 @@ class Client:
     def close(self) -> None:
         """Its connections are closed."""
         self._http.close()
-
-    def submit(
-        self,
-        kind: str | Handler,
-        args: Args | None = None,
-        *,
-        idempotency_key: str | None = None,
-        wait: float | None = None,
-        **options: Unpack[JobOptions],
-    ) -> Job:
-        """The accepted job: committed, so that it is not lost.
-
-        `kind` is a name, or a function made with `@job`. It is sent with an idempotency key, so
-        that sending it again makes no second job; give a key of your own to submit the same once
-        over restarts of your program. With `wait` the job is returned once it has ended, or after
-        that many seconds as it is then.
-        """
-        return self._run(self._verbs.submit(NewJob(kind, args, **options), idempotency_key, wait))
-
-    def submit_many(
-        self, jobs: Iterable[NewJob], *, idempotency_key: str | None = None
-    ) -> Sequence[Job]:
-        """Up to 1000 accepted jobs, in order: all of them, or none."""
-        return self._run(self._verbs.submit_many(jobs, idempotency_key))
-
-    def submit_batch(
-        self,
-        jobs: Iterable[NewJob],
-        *,
-        on_complete: NewJob | None = None,
-        on_success: NewJob | None = None,
-        failure_policy: Literal["continue", "fail_fast"] = "continue",
-    ) -> Batch:
-        """Up to 1000 accepted jobs as a batch, whose callbacks run once all have ended."""
-        callbacks = {"on_complete": on_complete, "on_success": on_success}
-        return self._run(self._verbs.submit_batch(jobs, callbacks, failure_policy))
-
-    def batch(self, batch_id: UUID | str) -> Batch:
-        """The batch as it is now; NotFound when there is none."""
-        return self._run(self._verbs.batch(batch_id))
-
-    def get(self, job: JobRef) -> Job:
-        """The job as it is now; NotFound when there is none."""
-        return self._run(self._verbs.get(job))
-
-    def list(
-        self, *, limit: int | None = None, full: bool = False, **filters: Unpack[JobFilters]
-    ) -> Iterator[Job]:
-        """The jobs that fit, newest first, page by page as they are needed, at most `limit`.
-
-        They have no args and no result, unless `full`.
-        """
-        return self._iterate(self._verbs.list(filters, limit, full=full))
-
-    def wait(self, job: JobRef, timeout: float | None = None) -> Job:
-        """The job once it has ended, well or not. StillRunning after `timeout` seconds."""
-        return self._run(self._verbs.wait(job, timeout))
-
-    def follow(self, job: JobRef, *, after: int = 0, patience: float = 300.0) -> Iterator[Event]:
-        """Each event of the job after that `seq`, once and in order, up to the one that ends it.
-
-        It reconnects and goes on where it was, until the server is not heard of for `patience`
-        seconds (Unreachable). Where a proxy refuses streams it asks again and again instead.
-        """
-        return self._iterate(Following(id_of(job), after, patience).events())
-
-    def events(self, job: JobRef, *, after: int = 0) -> Sequence[Event]:
-        """The job's events after that `seq` so far."""
-        return self._run(self._verbs.events(job, after))
-
-    def attempts(self, job: JobRef) -> Sequence[Attempt]:
-        """The job's starts, the running one included."""
-        return self._run(self._verbs.attempts(job))
-
-    def logs(self, job: JobRef, *, after: int = 0) -> Sequence[LogLine]:
-        """What its handler has written, in events after that `seq`."""
-        return self._run(self._verbs.logs(job, after))
-
-    def publish(
-        self,
-        type: str,  # noqa: A002 - an event's
-        data: Any = None,
-        *,
-        id: str | None = None,  # noqa: A002
-        source: str | None = None,
-        subject: str | None = None,
-    ) -> PublishedEvent:
-        """The event is accepted: committed, with the jobs that its triggers have made of it.
-
-        The same `source` and `id` again is the same event, and makes nothing twice; without an
-        `id` it gets one, so that sending it again is safe.
-        """
-        document = {"type": type, "data": data, "id": id, "source": source, "subject": subject}
-        return self._run(self._verbs.publish(document))
-
-    def cancel(self, job: JobRef, reason: str | None = None) -> Job:
-        """It is cancelled, or asked to end if it runs. InvalidTransition when it has ended."""
-        return self._run(self._verbs.cancel(job, reason))
-
-    def retry(self, job: JobRef) -> Job:
-        """A failed, cancelled or retrying job starts again, with fresh budgets."""
-        return self._run(self._verbs.move(job, "retry"))
-
-    def run_now(self, job: JobRef) -> Job:
-        """A scheduled or retrying job does not wait for its time."""
-        return self._run(self._verbs.move(job, "run-now"))
-
-    def rerun(
-        self,
-        job: JobRef,
-        args: Args | None = None,
-        *,
-        idempotency_key: str | None = None,
-        wait: float | None = None,
-    ) -> Job:
-        """A new job that does the same, or with other args; as `submit`."""
-        return self._run(self._verbs.rerun(job, args, idempotency_key, wait))
-
-    def delete(self, job: JobRef) -> None:
-        """A job that has ended is gone, with its history."""
-        self._run(self._verbs.delete(job))
-
-    def upload(
-        self,
-        source: Path | str | bytes,
-        *,
-        name: str | None = None,
-        media_type: str | None = None,
-    ) -> File:
-        """The stored file: what is at that path, or these bytes."""
-        return self._run(self._files.upload(Upload.of(source, name, media_type)))
-
-    def get_file(self, file: FileRef) -> File:
-        """What is known of a stored file."""
-        return self._run(self._files.get_file(file))
-
-    def download(self, file: FileRef, path: Path | str | None = None) -> Path:
-        """Where the file is now: at `path`, or under its own name in that or the current folder.
-
-        It appears there at once, whole, with the right SHA-256, or not at all (DamagedFile).
-        """
-        return self._run(self._files.download(file, path))
-
-    def kinds(self) -> Sequence[Kind]:
-        """All kinds, by name."""
-        return self._run(self._verbs.kinds())
-
-    def queues(self) -> Sequence[Queue]:
-        """All queues, by name."""
-        return self._run(self._verbs.queues())
-
-    def workers(self) -> Sequence[Worker]:
-        """The workers that are alive."""
-        return self._run(self._verbs.workers())
-
-    def schedules(self) -> Sequence[Schedule]:
-        """All schedules, newest first."""
-        return self._run(self._verbs.schedules())
-
-    def ticket(self, scopes: Iterable[str] | None = None) -> str:
-        """For a page in a browser: it opens one WebSocket at /v1/ws, once, within 30 seconds.
-
-        It may do what these scopes allow; left out, all of this client's that streams need.
-        """
-        return self._run(self._verbs.ticket(scopes))
-
-    def health(self) -> Health:
-        """How the server is."""
-        return self._run(self._verbs.health())
 
     def _run(self, call: Call[T]) -> T:
         with closing(call), _Line(self._http, self._timeout) as line:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TypedDict
+from typing import Any, TypedDict
 from uuid import UUID
 
+from lading.client.asking import aware
 from lading.client.models import Job
 
 JobRef = Job | UUID | str
@@ -20,6 +21,8 @@ class JobFilters(TypedDict, total=False):
     created_after: datetime  #: aware, like the next
     created_before: datetime
     ids: Iterable[JobRef]  #: of these jobs, 200 at most
+    batch: UUID | str  #: of this batch
+    schedule: UUID | str  #: made by the ticks of this schedule
 
 
 def id_of(job: JobRef) -> str:
@@ -27,29 +30,35 @@ def id_of(job: JobRef) -> str:
     return str(job.id if isinstance(job, Job) else job)
 
 
-def query_of(filters: JobFilters) -> dict[str, str]:
-    """The filters by their names on the wire; TypeError for one that does not exist.
+def filter_of(filters: JobFilters) -> dict[str, Any]:
+    """The filters as a JSON object; TypeError for one that does not exist.
 
     ValueError when a time has no offset.
     """
-    given = dict(filters)
-    unknown = given.keys() - JobFilters.__annotations__.keys()
+    unknown = filters.keys() - JobFilters.__annotations__.keys()
     if unknown:
         raise TypeError(f"jobs are not listed by {', '.join(sorted(unknown))}")
-    query: dict[str, str] = {
-        f"label.{name}": value for name, value in filters.get("labels", {}).items()
+    found: dict[str, Any] = {}
+    for name, value in filters.items():
+        match name, value:
+            case "state", _:
+                found[name] = [value] if isinstance(value, str) else [*value]  # type: ignore[misc]
+            case "labels", Mapping():
+                found["label"] = dict(value)
+            case "ids", Iterable():
+                found[name] = [*map(id_of, value)]
+            case _, datetime():
+                found[name] = aware(name, value).isoformat()
+            case _:
+                found[name] = str(value)
+    return found
+
+
+def query_of(filters: JobFilters) -> dict[str, str]:
+    """The same as the query string of a list."""
+    found = filter_of(filters)
+    labels = found.pop("label", {})
+    query = {f"label.{name}": str(value) for name, value in labels.items()}
+    return query | {
+        name: ",".join(each) if isinstance(each, list) else each for name, each in found.items()
     }
-    if "ids" in filters:
-        query["ids"] = ",".join(map(id_of, filters["ids"]))
-    if "state" in filters:
-        state = filters["state"]
-        query["state"] = state if isinstance(state, str) else ",".join(state)
-    for name in ("kind", "queue"):
-        if name in given:
-            query[name] = str(given[name])
-    for name in ("created_after", "created_before"):
-        if isinstance(moment := given.get(name), datetime):
-            if moment.tzinfo is None:
-                raise ValueError(f"{name} needs an offset: datetime(…, tzinfo=UTC)")
-            query[name] = moment.isoformat()
-    return query

@@ -17,11 +17,13 @@ State = Literal[
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
-class _Answered(BaseModel):
+class Answered(BaseModel):
+    """What a server has answered; fields that are new to this client are kept."""
+
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class Error(_Answered):
+class Error(Answered):
     """Why an attempt failed."""
 
     cause: str
@@ -30,14 +32,14 @@ class Error(_Answered):
     traceback: str | None = None
 
 
-class Progress(_Answered):
+class Progress(Answered):
     """How far the newest attempt is, in its own words."""
 
     fraction: float
     message: str | None = None
 
 
-class Job(_Answered):
+class Job(Answered):
     """A job as it was when the server answered."""
 
     id: UUID
@@ -84,7 +86,7 @@ class Job(_Answered):
         return self
 
 
-class Batch(_Answered):
+class Batch(Answered):
     """Jobs that were submitted together, as they were when the server answered."""
 
     id: UUID
@@ -100,7 +102,7 @@ class Batch(_Answered):
     finished_at: datetime | None = None
 
 
-class Event(_Answered):
+class Event(Answered):
     """One line of a job's history."""
 
     job_id: UUID
@@ -116,7 +118,7 @@ class Event(_Answered):
         return self.type in FINAL
 
 
-class Attempt(_Answered):
+class Attempt(Answered):
     """One start of a job; what is not known while it runs is None."""
 
     attempt: int
@@ -130,7 +132,7 @@ class Attempt(_Answered):
     cpu_seconds: float | None = None
 
 
-class LogLine(_Answered):
+class LogLine(Answered):
     """A line that a handler wrote."""
 
     seq: int
@@ -141,7 +143,15 @@ class LogLine(_Answered):
     fields: dict[str, Any]
 
 
-class Kind(_Answered):
+class Pause(Answered):
+    """That nothing of something starts."""
+
+    reason: str | None = None
+    by: str | None = None  #: the name of the API key
+    at: datetime | None = None
+
+
+class Kind(Answered):
     """A type of jobs, as the server knows it."""
 
     name: str
@@ -152,7 +162,7 @@ class Kind(_Answered):
     result_schema: dict[str, Any] | None = None
 
 
-class Queue(_Answered):
+class Queue(Answered):
     """What waits in a queue, and who serves it."""
 
     name: str
@@ -161,29 +171,11 @@ class Queue(_Answered):
     scheduled: int
     oldest_wait_seconds: float | None = None
     paused: bool
+    pause: Pause | None = None
     workers: int
 
 
-class Schedule(_Answered):
-    """What runs when."""
-
-    id: UUID
-    name: str
-    source: str  #: `api`, or `code`
-    state: str
-    kind: str
-    sentence: str  #: when, in English
-    cron: str | None = None
-    every: float | None = None  #: seconds
-    at: datetime | None = None
-    timezone: str
-    next_at: datetime | None = None
-    next_times: list[datetime]
-    last_tick_at: datetime | None = None
-    last_job_id: UUID | None = None
-
-
-class Worker(_Answered):
+class Worker(Answered):
     """One start of a worker process that is alive."""
 
     id: UUID
@@ -197,7 +189,7 @@ class Worker(_Answered):
     seen_at: datetime
 
 
-class File(_Answered):
+class File(Answered):
     """A stored file."""
 
     id: UUID
@@ -209,33 +201,13 @@ class File(_Answered):
     created_at: datetime
 
 
-class Firing(_Answered):
-    """What came of an event at a trigger."""
-
-    trigger_id: UUID
-    job_id: UUID | None = None
-    error: dict[str, Any] | None = None
-
-
-class PublishedEvent(_Answered):
-    """An event that was accepted, and what came of it."""
-
-    id: UUID  #: its address at the server; the publisher's id is in `event`
-    event: dict[str, Any]  #: the CloudEvent
-    received_at: datetime
-    depth: int
-    error: str | None = None
-    jobs: list[UUID]
-    firings: list[Firing]
-
-
-class Ticket(_Answered):
+class Ticket(Answered):
     """What a page opens one WebSocket with."""
 
     ticket: str
 
 
-class Health(_Answered):
+class Health(Answered):
     """Whether requests should be sent there."""
 
     status: str  #: ready, degraded (the broker is away: jobs wait) or unavailable

@@ -1,4 +1,4 @@
-"""Jobs to be submitted, as a program writes them down."""
+"""Jobs to be submitted, and what is said about jobs to come, as a program writes them down."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from lading.args import as_json
 from lading.authoring import find_kind
+from lading.client.asking import aware
 from lading.durations import as_timedelta
 
 Handler = Callable[..., Any]
@@ -25,19 +26,42 @@ class Unique(TypedDict, total=False):
     #: a new one in its place, unless that one runs
 
 
-class JobOptions(TypedDict, total=False):
+class Concurrency(TypedDict, total=False):
+    """What jobs of one key share: turns with other keys', and how many of them run at a time."""
+
+    key: Required[str]
+    limit: int | None  #: the newest counts; left out, the key's stays as it is
+
+
+class Webhook(TypedDict, total=False):
+    """Who is told how a job has ended."""
+
+    url: Required[str]
+    secret: str | None  #: `whsec_…`, to sign it with
+
+
+class RuleOptions(TypedDict, total=False):
+    """How each job that a rule makes is run; None and what is left out, its kind decides."""
+
+    queue: str | None  #: instead of the kind's own
+    priority: int | None  #: 0–9, 9 goes first
+    max_attempts: int | None  #: so many failures end the job
+    timeout: float | timedelta | None  #: that one attempt may take, in seconds
+    expires_in: float | timedelta | None  #: not started by then, it is cancelled
+    labels: Mapping[str, str] | None  #: to find it by
+    unique: Unique | None  #: no other such job at the same time
+    concurrency: Concurrency | None  #: take turns, and heed the key's limit
+    webhook: Webhook | None  #: told how it has ended
+
+
+class JobOptions(RuleOptions, total=False):
     """How a job is run; what is left out, the kind or the server decides."""
 
-    queue: str  #: instead of the kind's own
-    priority: int  #: 0–9, 9 goes first
-    run_at: datetime  #: not earlier; aware
-    delay: float | timedelta  #: not before so long from now, in seconds; not with `run_at`
-    max_attempts: int  #: so many failures end the job
-    timeout: float | timedelta  #: that one attempt may take, in seconds
-    expires_in: float | timedelta  #: not started by then, it is cancelled
-    labels: Mapping[str, str]  #: to find it by
-    unique: Unique  #: no other such job at the same time
-    after: Sequence[UUID | str]  #: jobs that have to succeed first; `#0`: the first of its batch
+    run_at: datetime | None  #: not earlier; aware
+    delay: float | timedelta | None  #: not before so long from now, in seconds; not with `run_at`
+    after: (
+        Sequence[UUID | str] | None
+    )  #: jobs that have to succeed first; `#0`: the first of its batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +78,10 @@ class NewJob:
     timeout: float | timedelta | None = None
     expires_in: float | timedelta | None = None
     labels: Mapping[str, str] | None = None
-    concurrency: Mapping[str, Any] | None = None
+    concurrency: Concurrency | None = None
     unique: Unique | None = None
     after: Sequence[UUID | str] | None = None
+    webhook: Webhook | None = None
 
     def document(self) -> dict[str, Any]:
         """The JSON object that the server takes.
@@ -64,24 +89,34 @@ class NewJob:
         ValueError when a time has no offset, or a duration is negative; TypeError when `kind` is a
         function that was not made with `@job`.
         """
-        if self.run_at is not None and self.run_at.tzinfo is None:
-            raise ValueError("run_at needs an offset: datetime(…, tzinfo=UTC)")
-        document = {
-            field.name: value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) is not None
-        }
-        document["kind"] = _name(self.kind)
-        document["args"] = as_json(self.args or {})
-        if "after" in document:
-            document["after"] = [str(each) for each in document["after"]]
-        for name in ("delay", "timeout", "expires_in"):
-            if name in document:
-                document[name] = as_timedelta(document[name]).total_seconds()
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        document = document_of({name: each for name, each in given.items() if each is not None})
+        document.setdefault("args", {})
         return document
 
 
-def _name(kind: str | Handler) -> str:
+def document_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said about a job, or about jobs to come, as the server takes it; see NewJob."""
+    return {name: _value(name, each) for name, each in given.items()}
+
+
+def _value(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    match name:
+        case "kind":
+            return name_of(value)
+        case "args" if not isinstance(value, str):
+            return as_json(value)
+        case "after":
+            return [str(each) for each in value]
+        case "delay" | "timeout" | "expires_in" | "every":
+            return as_timedelta(value).total_seconds()
+    return aware(name, value) if isinstance(value, datetime) else value
+
+
+def name_of(kind: str | Handler) -> str:
+    """A kind's name. TypeError when it is a function that was not made with `@job`."""
     if isinstance(kind, str):
         return kind
     found = find_kind(kind)

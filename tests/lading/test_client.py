@@ -182,11 +182,11 @@ def test_kinds_queues_workers_and_health_are_told(client: Client) -> None:
 def test_schedules_are_listed_page_after_page(
     client: Client, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lading.client.verbs.PAGE", 2)
+    monkeypatch.setattr("lading.client.asking.PAGE", 2)
     for name in ("a", "b", "c"):
         body = {"name": name, "kind": "test.echo", "cron": "0 7 * * 1-5"}
         assert api.http.post("/v1/schedules", json=body).status_code == 201
-    listed = client.schedules()
+    listed = [*client.schedules()]
     assert [schedule.name for schedule in listed] == ["c", "b", "a"]
     assert listed[0].sentence == "At 07:00 on Monday through Friday"
     assert len(listed[0].next_times) == 5

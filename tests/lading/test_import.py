@@ -3,18 +3,18 @@
 import inspect
 import subprocess
 import sys
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 import lading
-from lading import AsyncClient, Client
+from lading import AsyncClient, Client, Unreachable
+from lading.client.verb import series, verb
+from lading.client.verbs import Verbs
 from tests.conftest import ROOT
 
 HEAVY = {"httpx2", "httpcore2", "anyio", "rich", "typer", "lading.client", "lading.cli"}
-VERBS = sorted(
-    name for name in vars(Client) if callable(getattr(Client, name)) and not name.startswith("_")
-)
+VERBS = sorted(name for name in dir(Verbs) if isinstance(getattr(Verbs, name), verb | series))
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -47,23 +47,28 @@ def test_all_names_are_there() -> None:
 
 
 def test_both_clients_have_the_same_verbs() -> None:
-    assert [name for name in VERBS if not hasattr(AsyncClient, name)] == []
-    public = {name for name in vars(AsyncClient) if not name.startswith("_")}
-    assert public == {name for name in vars(Client) if not name.startswith("_")}
+    own = {"url", "close"}
+    assert {*VERBS} > {"submit", "follow", "create_schedule", "watch_bulk"}
+    for client in (Client, AsyncClient):
+        found = {name for name in dir(client) if not name.startswith("_")}
+        assert found - own == {*VERBS}
 
 
-@pytest.mark.parametrize("verb", ["__init__", *VERBS])
-def test_a_verb_takes_the_same_and_gives_the_same(verb: str) -> None:
-    blocking, awaited = (inspect.signature(getattr(each, verb)) for each in (Client, AsyncClient))
+def test_a_verb_is_run_in_the_clients_way_of_waiting() -> None:
+    nowhere = ("http://127.0.0.1:1", "key")
+    with Client(*nowhere, patience=0) as client:
+        with pytest.raises(Unreachable):
+            client.queues()
+        assert isinstance(client.list(), Iterator)
+        assert inspect.signature(client.submit).parameters["wait"].default is None
+        assert client.submit.__doc__
+    awaited = AsyncClient(*nowhere, patience=0)
+    asking = awaited.queues()
+    assert inspect.iscoroutine(asking)
+    asking.close()
+    assert isinstance(awaited.list(), AsyncIterator)
 
-    def parameters(signature: inspect.Signature) -> list[tuple[Any, ...]]:
-        return [
-            (each.name, each.kind, each.default, each.annotation)
-            for each in signature.parameters.values()
-            if each.name != "transport"
-        ]
 
-    assert parameters(blocking) == parameters(awaited)
-    given = str(awaited.return_annotation).replace("AsyncIterator", "Iterator")
-    assert given == str(blocking.return_annotation)
-    assert getattr(AsyncClient, verb).__doc__ or verb == "__init__"
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_says_what_it_does(name: str) -> None:
+    assert inspect.getdoc(getattr(Client, name))
