@@ -41,6 +41,7 @@ from api.openapi import Application
 from api.parts import Parts
 from api.rates import Rates
 from api.readiness import Readiness
+from api.revocation import Revocation
 from api.schedules import routes as schedules
 from api.sockets import Sockets
 from api.tail import Tail
@@ -146,7 +147,7 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
         stack.push_async_callback(readiness.close)
         hub = await stack.enter_async_context(Hub(database, broker_url, draining))
         rates = Rates()
-        sockets = Sockets(database, draining, rates, settings.sockets_per_key)
+        revocation = await stack.enter_async_context(Revocation(database))
         yield Parts(
             settings=settings,
             registry=registry,
@@ -162,7 +163,8 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
             draining=draining,
             hub=hub,
             tail=await stack.enter_async_context(Tail(database, hub, draining)),
-            sockets=await stack.enter_async_context(sockets),
+            revocation=revocation,
+            sockets=Sockets(revocation, draining, rates, settings.sockets_per_key),
             vault=Vault.of(settings),
             removals_id=uuid7(),
         )

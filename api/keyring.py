@@ -68,12 +68,12 @@ class Keyring:
         scheme, _, text = authorization.partition(" ")
         key = parse_key(text.strip()) if scheme.lower() == "bearer" else None
         if key is None:
-            raise _invalid()
+            raise invalid_key()
         principal, asked_at = self._good.get(key.hash, (None, 0.0))
         if principal is None or self._clock() - asked_at > REMEMBERED:
             principal = await self._ask(key)
         if principal is None:
-            raise _invalid()
+            raise invalid_key()
         return principal
 
     async def delete(self, actor: Actor, key_id: str) -> None:
@@ -127,7 +127,8 @@ def _has_expired(principal: Principal) -> bool:
     return expires_at is not None and expires_at <= datetime.now(UTC)
 
 
-def _invalid() -> Problem:
+def invalid_key() -> Problem:
+    """What a key is told that does not exist, or does not any more."""
     detail = "The API key is not valid."
     return _refused(detail, f'{CHALLENGE}, error="invalid_token", error_description="{detail}"')
 

@@ -13,6 +13,7 @@ from api.keyring import Keyring, Principal
 from api.metrics import Metrics
 from api.rates import Rates
 from api.readiness import Readiness
+from api.revocation import Revocation
 from api.sockets import Sockets
 from api.tail import Tail
 from jobs.files import FileStore
@@ -42,6 +43,7 @@ class Parts:
     draining: Draining
     hub: Hub
     tail: Tail
+    revocation: Revocation
     sockets: Sockets
     vault: Vault  #: for secrets at rest
     removals_id: UUID  #: the row of intake_total in which this process counts deleted jobs

@@ -9,6 +9,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Message, Receive, Scope, Send
 
 from api.follower import Follower
+from api.revocation import Standing
 
 KEEP_ALIVE = 15.0  # seconds of silence before a comment; proxies cut after 60
 RECONNECT_AFTER = 2000  # milliseconds, when the connection was lost
@@ -22,12 +23,15 @@ _log = structlog.get_logger(__name__)
 
 
 class EventStream(EventSourceResponse):
-    """What the follower reads, until it is over, or `bye` when the process is told to end."""
+    """What the follower reads, until it is over, or `bye` when the process is told to end.
 
-    def __init__(self, follower: Follower, resources: AsyncExitStack) -> None:
+    It just ends where its key is not good any more: whoever comes back is told so.
+    """
+
+    def __init__(self, follower: Follower, key: Standing, resources: AsyncExitStack) -> None:
         """`resources` are closed with the response."""
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Vary": "Accept"}
-        super().__init__(_chunks(follower), headers=headers)
+        super().__init__(_chunks(follower, key), headers=headers)
         self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +46,7 @@ class EventStream(EventSourceResponse):
                 _log.info("a client of an event stream takes nothing", path=scope["path"])
 
 
-async def _chunks(follower: Follower) -> AsyncIterator[bytes]:
+async def _chunks(follower: Follower, key: Standing) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RECONNECT_AFTER)
     while True:
         events = await follower.read(KEEP_ALIVE)
@@ -51,7 +55,7 @@ async def _chunks(follower: Follower) -> AsyncIterator[bytes]:
                 format_sse_event(data_str=event.json, event=event.type, id=str(event.seq))
                 for event in events
             )
-        elif follower.is_over or follower.is_gone:
+        elif follower.is_over or follower.is_gone or key.is_revoked:
             return
         elif follower.is_stopped:
             yield _BYE

@@ -16,6 +16,7 @@ from api.parts import Parts, parts_of, principal_of
 from api.problems import Problem
 from api.promises import answer, problems
 from api.recorded import recorded
+from api.revocation import Standing
 from api.sse import EventStream
 from api.strict import StrictRoute
 from api.websocket import Listener, refuse, send_events
@@ -82,7 +83,8 @@ async def list_or_stream_events(
     last_event_id: LastEventId = 0,
 ) -> Response:
     """What has happened to a job; with `Accept: text/event-stream` also what happens from now."""
-    parts, project_id = parts_of(request), principal_of(request).project_id
+    parts, principal = parts_of(request), principal_of(request)
+    project_id = principal.project_id
     if not wants_stream(request.headers.get("accept", "")):
         items = ",".join(await _all_events(parts, project_id, job_id, after))
         return Response(f'{{"items":[{items}]}}', media_type=JSON, headers={"Vary": "Accept"})
@@ -92,8 +94,10 @@ async def list_or_stream_events(
         follower = await stack.enter_async_context(parts.hub.follow(project_id, job_id, seen))
         if follower.is_over:
             return Response(status_code=204)
+        key = Standing(follower.stop)
+        stack.enter_context(parts.revocation.heeded(principal, key))
         stack.enter_context(parts.metrics.streaming("sse"))
-        return EventStream(follower, stack.pop_all())
+        return EventStream(follower, key, stack.pop_all())
 
 
 async def _all_events(parts: Parts, project_id: str, job_id: UUID, after: int) -> list[str]:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable
 from uuid import UUID
 
-from api.keyring import Principal
+from api.keyring import Principal, invalid_key
 from api.parts import Parts
+from api.revocation import Standing
 from jobs.queries import get_job
 from jobs.states import FINAL
 from jobs.views import JobView
@@ -25,14 +26,19 @@ async def job_when(
 ) -> JobView:
     """The job as soon as `is_enough` of it, or as it is after `seconds` or when the process ends.
 
-    JobNotFound, also when it is deleted meanwhile.
+    JobNotFound, also when it is deleted meanwhile; Problem 401 when the key is.
     """
     deadline = asyncio.get_running_loop().time() + seconds
     async with parts.hub.watch(job_id) as watch:
-        while True:
-            job = await parts.database.run(get_job, principal.project_id, job_id)
-            left = deadline - asyncio.get_running_loop().time()
-            if is_enough(job) or left <= 0:
-                return job
-            if not await watch.wait(left, job.seq):
-                return await parts.database.run(get_job, principal.project_id, job_id)
+        key = Standing(watch.wake)
+        with parts.revocation.heeded(principal, key):
+            while True:
+                job = await parts.database.run(get_job, principal.project_id, job_id)
+                left = deadline - asyncio.get_running_loop().time()
+                if is_enough(job) or left <= 0:
+                    return job
+                is_woken = await watch.wait(left, job.seq)
+                if key.is_revoked:
+                    raise invalid_key()
+                if not is_woken:
+                    return await parts.database.run(get_job, principal.project_id, job_id)

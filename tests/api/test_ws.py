@@ -12,7 +12,7 @@ from api import sockets
 from api.ws import session
 from jobs.keys.limits import KeyLimits
 from jobs.settings import Settings
-from tests.api.listening import frames, web_socket
+from tests.api.listening import frames
 from tests.api.serving import Api, new_key, serve
 from tests.api.speaking import Client, ends, raw_socket, speaking
 from tests.api.stories import Story
@@ -239,28 +239,6 @@ def test_a_keys_limits_hold_for_each_command(api: Api) -> None:
             assert answer["problem"]["code"] == "kind-not-allowed"
         answer = client.command("job.submit", kind="demo.sleep", args={"seconds": 0})
         assert answer["problem"]["code"] == "rate-limited"
-
-
-def test_a_deleted_key_closes_its_sockets(
-    settings: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sockets, "CHECK_EVERY", 0.1)
-    assert 10 + 5 < 30, "by default too: a look every ten seconds, a query of five at most"
-    job_id = Story(engine).begin()
-    with serve(settings) as api:
-        made = api.http.post("/v1/keys", json={"name": "page"}).json()
-        headers = {"Authorization": f"Bearer {made['key']}"}
-        with (
-            speaking(api, headers=headers) as many,
-            web_socket(api, str(job_id), headers=headers) as simple,
-            speaking(api) as neighbour,
-        ):
-            many.follow(job_id)
-            api.http.delete(f"/v1/keys/{made['id']}")
-            events, code = many.rest()
-            assert (len(events), code) == (1, 4401)
-            assert frames(simple)[1] == 4401
-            assert neighbour.is_silent()
 
 
 def test_a_process_that_ends_says_so(settings: Settings, engine: Engine) -> None:
