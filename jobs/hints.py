@@ -19,6 +19,7 @@ from uuid import UUID
 
 import redis
 
+from jobs.forks import busy
 from jobs.views import EventView
 
 EVENTS = "lading:events"
@@ -112,7 +113,8 @@ class Hints:
             pipeline.publish(channel, message)
         try:
             if batch:
-                pipeline.execute()
+                with busy():
+                    pipeline.execute()
         except redis.RedisError as error:
             _log.warning("%d hints are lost: %s", len(batch), error)
             return False

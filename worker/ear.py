@@ -10,6 +10,8 @@ from collections.abc import Callable
 import redis
 import structlog
 
+from jobs.forks import busy
+
 SILENCE = 5.0  # seconds without a message, after which the connection has to prove itself
 PAUSE = 1.0  # seconds, give or take a half, between attempts to reach a broker that is away
 
@@ -52,7 +54,8 @@ class Ear:
 
     def _listen(self) -> None:
         with self._client.pubsub() as heard:  # type: ignore[no-untyped-call]
-            heard.subscribe(self._channel)
+            with busy():
+                heard.subscribe(self._channel)
             is_asked = False
             while not self.closing.is_set():
                 message = heard.get_message(timeout=SILENCE)

@@ -17,6 +17,7 @@ from jobs import workers
 from jobs.bus.declared import register_triggers
 from jobs.catalogue import register_kinds
 from jobs.database import autocommit
+from jobs.forks import busy
 from jobs.registry import Registry
 from jobs.schedules.code import register_schedules
 from jobs.settings import Settings
@@ -83,7 +84,7 @@ class Heart:
         begun = time.monotonic()
         standing = {running.key: running for running in self._watch.board.running()}
         try:
-            with self._engine.connect() as connection:
+            with busy(), self._engine.connect() as connection:
                 workers.beat(connection, self.worker)
                 held = (
                     workers.renew(connection, self.worker.id, list(standing), self._lease)

@@ -6,10 +6,12 @@ warnings, and where it tells of a dead process or a failed task we have said so 
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from celery.utils.log import get_multiprocessing_logger
+
+from jobs.forks import busy
 
 _OWN = ("worker", "jobs")
 _QUIET = ("celery.app.trace", "celery.worker.strategy")  # each bell; each attempt that failed
@@ -42,7 +44,7 @@ def configure(loglevel: int | None = None, **_: Any) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(_formatter(shared))
     handler.addFilter(_is_news)
     root = logging.getLogger()
@@ -54,6 +56,14 @@ def configure(loglevel: int | None = None, **_: Any) -> None:
         billiard.propagate = True
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes between forks: the stream's lock is not one that a child of Python's gets anew."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with busy():
+            super().emit(record)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -18,7 +18,9 @@ from celery import bootsteps
 from celery.platforms import EX_OK
 from celery.worker import state
 from celery.worker.components import Pool
+from sqlalchemy.orm import configure_mappers
 
+from jobs import forks
 from jobs.hints import CANCEL
 from jobs.workers import WorkerProcess
 from worker.board import Board, SharedBoard, ThreadBoard
@@ -50,8 +52,10 @@ class Presence(bootsteps.StartStopStep):
         os.set_blocking(self._waker, False)
 
     def create(self, worker: Any) -> None:
-        """The board is there, for the children to inherit."""
+        """The board is there, for the children to inherit, and the mappers are configured."""
         self._app.begin(self._make_board(worker))
+        forks.guard()
+        configure_mappers()  # once for all children
 
     def start(self, worker: Any) -> None:
         """The worker is known to the database and watched."""

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import lifecycle
 from jobs.database import translated
 from jobs.errors import DatabaseUnavailable, LeaseLost
+from jobs.forks import busy
 from jobs.hints import Hints
 from jobs.logs import drop_lines
 from worker.board import Board
@@ -64,8 +65,9 @@ class Recorder:
             begun = self._begun
             if ticks > IDLE_TICKS:
                 self._sleep(begun)
-            self._listen()
-            self._tick()
+            with busy():
+                self._listen()
+                self._tick()
             time.sleep(FLUSH_EVERY)
 
     def _sleep(self, begun: int) -> None:

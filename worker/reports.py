@@ -19,6 +19,7 @@ from jobs import lifecycle, workers
 from jobs.attempts import UNKNOWN_USAGE, Cause, Usage
 from jobs.database import autocommit
 from jobs.errors import LeaseLost
+from jobs.forks import busy
 from jobs.hints import Hints
 from jobs.lifecycle import Moved
 from jobs.registry import Registry
@@ -128,7 +129,7 @@ class Reports:
 
     def _ask(self, question: Callable[[Connection], T]) -> T:
         def action() -> T:
-            with self._engine.connect() as connection:
+            with busy(), self._engine.connect() as connection:
                 return question(connection)
 
         return until_answered(action, math.inf)

@@ -20,6 +20,7 @@ from celery.platforms import EX_FAILURE
 from celery.worker import state
 
 from jobs.attempts import Cause
+from jobs.forks import busy
 from jobs.settings import MEBIBYTE, Settings
 from worker import exits
 from worker.board import Board, Running, Said
@@ -129,14 +130,18 @@ class Watch(ABC):
         while not self._closing.wait(LOOK_EVERY):
             now = time.monotonic()
             standing = self.board.running()
-            self._measure(standing, now)
-            self._pass_on(standing)
-            for running in standing:
-                if (verdict := self._judge(running, now)) is not None:
-                    self.end(running, verdict)
-            self._look(standing, now)
+            with busy():
+                self._look_after(standing, now)
             if self._must_leave(standing, now):
                 self._leave(state.should_stop or 0)
+
+    def _look_after(self, standing: list[Running], now: float) -> None:
+        self._measure(standing, now)
+        self._pass_on(standing)
+        for running in standing:
+            if (verdict := self._judge(running, now)) is not None:
+                self.end(running, verdict)
+        self._look(standing, now)
 
     def _pass_on(self, standing: list[Running]) -> None:
         """Each attempt hears what is new of it; what has ended is forgotten."""

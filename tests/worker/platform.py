@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -106,9 +105,6 @@ class Platform:
         if row.state is JobState.RETRYING:
             with self.engine.begin() as connection:
                 lifecycle.run_now(connection, PROJECT, job.id)
-        elif row.state is JobState.RUNNING:
-            with self.engine.begin() as connection:  # as the dispatcher does
-                lifecycle.rescue(connection, 10, timedelta())
         elif row.state is JobState.QUEUED:
             rung_at = self._rung.get((job.id, row.attempt + 1), -math.inf)
             if time.monotonic() > rung_at + RING_AGAIN_AFTER:
