@@ -40,6 +40,7 @@ class Bell(NamedTuple):
     kind: str
     attempts: tuple[tuple[UUID, int], ...]
     priority: int  #: 0 … 9, 9 first
+    is_limited: bool = False  #: others wait for the end of its attempt: the dispatcher is told
 
 
 class Life(NamedTuple):
@@ -180,6 +181,7 @@ class Broker:
             bell.kind,
             args=([[str(job_id), attempt] for job_id, attempt in bell.attempts],),
             argsrepr=_shown(bell),
+            kwargs={"is_limited": True} if bell.is_limited else {},
             kwargsrepr="{}",
             origin=self._origin,
             ignore_result=True,

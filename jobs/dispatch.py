@@ -114,7 +114,13 @@ def pick(
         rows = _take_turns(turns, found.all())
     turns.rung = (turns.rung + len(rows)) % CYCLE
     return [
-        Bell(standing.queue, row.kind, ((row.id, row.attempt),), max(0, row.loudness))
+        Bell(
+            standing.queue,
+            row.kind,
+            ((row.id, row.attempt),),
+            max(0, row.loudness),
+            row.is_limited,
+        )
         for row in rows
     ]
 

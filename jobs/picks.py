@@ -74,7 +74,7 @@ ordered AS (
     SELECT *, row_number() OVER (ORDER BY priority DESC, queued_at, id) AS place FROM candidate
 ),
 {_CHOOSE}
-SELECT marked.id, marked.attempt, marked.kind, {_LOUDNESS} AS loudness
+SELECT marked.id, marked.attempt, marked.kind, {_LOUDNESS} AS loudness, false AS is_limited
 FROM marked JOIN chosen USING (id) ORDER BY place
 """)  # noqa: S608
 
@@ -130,6 +130,7 @@ wanted AS (
 {GATES},
 shared AS (
     SELECT visited.*, coalesce(gates.free, room.count) AS free,
+           gates.free IS NOT NULL AS is_limited,
            ceil(room.count / greatest(1.0, count(*) FILTER (
                WHERE coalesce(gates.free, 1) > 0
            ) OVER (PARTITION BY visited.project_id, visited.kind, visited.priority)))::integer
@@ -139,10 +140,11 @@ shared AS (
                     AND gates.name = visited.concurrency_key
 ),
 candidate AS (
-    SELECT next.*, CAST(NULL AS text) AS concurrency_key, CAST(NULL AS integer) AS free, 0 AS visit
+    SELECT next.*, CAST(NULL AS text) AS concurrency_key, CAST(NULL AS integer) AS free, 0 AS visit,
+           false AS is_limited
     FROM grouped AS wanted, LATERAL ({_PLAIN}) AS next WHERE NOT is_keyed
     UNION ALL
-    SELECT next.*, wanted.concurrency_key, free, visit
+    SELECT next.*, wanted.concurrency_key, free, visit, is_limited
     FROM shared AS wanted, LATERAL (
         SELECT id, project_id, kind, priority, queued_at FROM job
         WHERE {KEYED} AND {UNEXPIRED}
@@ -184,6 +186,7 @@ of_queue AS (
 ),
 ordered AS (
     SELECT id, project_id, kind, priority, queued_at, concurrency_key, visit,
+           is_limited OR kind_free IS NOT NULL OR queue_free IS NOT NULL AS is_limited,
            row_number() OVER (ORDER BY place) AS place
     FROM of_queue WHERE queue_free IS NULL OR queue_number <= queue_free
 ),
@@ -203,11 +206,12 @@ spent AS (
       AND gate.name = taken.name AND rate_limit IS NOT NULL
 )
 SELECT marked.id, marked.attempt, marked.project_id, marked.kind, marked.priority,
-       {_LOUDNESS} AS loudness, CAST(NULL AS text) AS turn_of, chosen.place
+       {_LOUDNESS} AS loudness, CAST(NULL AS text) AS turn_of, is_limited, chosen.place
 FROM marked JOIN chosen USING (id)
 UNION ALL
 (SELECT DISTINCT ON (project_id, kind, priority)
-        NULL, NULL, project_id, kind, priority, NULL, concurrency_key, NULL
+        NULL, NULL, project_id, kind, priority, NULL, concurrency_key, NULL::boolean,
+        NULL::bigint
  FROM visited LEFT JOIN chosen USING (project_id, kind, priority, concurrency_key, visit)
  ORDER BY project_id, kind, priority, (chosen.id IS NOT NULL) DESC, visit DESC)
 ORDER BY place

@@ -33,14 +33,19 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
     throws = (AttemptFailed,)
     ignore_result = True
 
-    def run(self, attempts: Sequence[Any]) -> str:
+    def run(self, attempts: Sequence[Any], *, is_limited: bool = False) -> str:
         """The outcome of a single attempt, or how many were made.
 
         Ignore when nothing was to be done; AttemptFailed when one of them did not succeed.
+        `is_limited`: another one may start where they end, and the dispatcher hears of that.
         """
         ends = [end for end in map(self._make, read_attempts([attempts])) if end is not None]
         if not ends:
             raise Ignore
+        if is_limited:
+            app: Any = self.app
+            info = self.request.delivery_info or {}
+            app.runtime().hints.wake([info["routing_key"]])
         words = ", ".join(sorted({_word(end) for end in ends}))
         if any(end.outcome not in FINE for end in ends):
             raise AttemptFailed(words)
