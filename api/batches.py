@@ -7,13 +7,14 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from api import moving, schemas
 from api.batching import add_to_batch
-from api.bodies import Cancellation, MoreJobs
+from api.bodies import Cancellation
 from api.documents import batch_document, json_response
 from api.jobs import SUBMITTING_CODES
 from api.paging import Page, find_place
 from api.parts import actor_of, parts_of, principal_of
 from api.promises import IDEMPOTENCY_KEY, answer, problems
 from api.strict import StrictRoute
+from api.submission_bodies import MoreJobs
 from jobs.trail.record import Deed
 from jobs.waiting.batches import cancel_batch, get_batch, page_batches
 

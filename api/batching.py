@@ -7,10 +7,10 @@ from uuid import UUID
 from fastapi import Request
 from starlette.responses import Response
 
-from api.bodies import MoreJobs, NewJob, NewJobs
 from api.documents import batch_document, job_document, json_response
 from api.parts import parts_of, principal_of
 from api.preconditions import idempotency_key
+from api.submission_bodies import MoreJobs, NewJob, NewJobs
 from api.submitting import submit_many
 from jobs.documents import canonical
 from jobs.enqueue import Accepted, NewBatch

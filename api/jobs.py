@@ -7,12 +7,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api import schemas
 from api.batching import submit_batch
-from api.bodies import NewJob, NewJobs
 from api.documents import job_document, json_response
 from api.parts import parts_of, principal_of
 from api.preconditions import LONGEST_WAIT, etag, idempotency_key, matches, preferred_wait
 from api.promises import IDEMPOTENCY_KEY, IF_NONE_MATCH, PREFER, answer, problems
 from api.strict import StrictRoute
+from api.submission_bodies import NewJob, NewJobs
 from api.submitting import accepted_response, submit_one
 from api.waiting import is_final, job_when
 from jobs.queries import get_job

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from api.errors import body_flaw
+from api.submission_bodies import RuleOptions
 from jobs.enqueue import Intake, NewBatch
 from jobs.settings import Settings
 from jobs.submissions import NewJob
@@ -13,6 +14,12 @@ def require_tls(settings: Settings, url: str, pointer: str) -> None:
     """The address has TLS, or there is a network where it needs none. Problem 422."""
     if not (url.startswith("https:") or settings.http_allow_networks):
         raise body_flaw(pointer, "https:// is needed: no network is listed that is reached without")
+
+
+def require_tied_tls(settings: Settings, body: RuleOptions) -> None:
+    """The same of a rule's webhook, if it has one. Problem 422."""
+    if body.webhook is not None:
+        require_tls(settings, str(body.webhook.url), "#/webhook/url")
 
 
 def sealed(vault: Vault, settings: Settings, intake: Intake) -> Intake:

@@ -66,6 +66,14 @@ class Concurrency:
     limit: int | None = None  #: the newest counts; None leaves it as it is
 
 
+#: What of a submission ties a job to others, or to who is told of it; by the words of requests.
+TIES: Mapping[str, type[Unique | Concurrency | Hook]] = {
+    "unique": Unique,
+    "concurrency": Concurrency,
+    "webhook": Hook,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """What somebody asks for; None takes the kind's default."""
@@ -117,6 +125,37 @@ class NewJob(NamedTuple):
     def is_plain(self) -> bool:
         """Whether it is a row that depends on no other, so that it can share a statement."""
         return self.unique is None and not self.after and self.webhook is None
+
+
+def read_ties(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a rule says of its jobs' ties, as a Submission's fields. InvalidSubmission.
+
+    A rule's webhook has no secret: one would have to be sealed for jobs that are not there yet.
+    """
+    found: dict[str, Any] = {}
+    for name, made_of in TIES.items():
+        given = document.get(name)
+        if given is None:
+            continue
+        try:
+            found[name] = made_of(**given)
+        except TypeError:
+            known = ", ".join(made_of.__annotations__)
+            raise InvalidSubmission(Flaw(f"#/{name}", f"not a mapping of {known}")) from None
+        if isinstance(found[name], Hook) and found[name][1:] != (None, None):
+            raise InvalidSubmission(Flaw("#/webhook/secret", "only a submission brings a secret"))
+    return found
+
+
+def shown_ties(document: Mapping[str, Any]) -> dict[str, Any]:
+    """All ties of what `read_ties` takes, as documents; None for those that there are not."""
+    ties = read_ties(document)
+    unique, shared, hook = (ties.get(name) for name in TIES)
+    return {
+        "unique": unique and unique._asdict(),
+        "concurrency": shared and {"key": shared.key, "limit": shared.limit},
+        "webhook": hook and {"url": hook.url},
+    }
 
 
 def check_all(registry: Registry, submissions: Sequence[Submission]) -> list[NewJob]:

@@ -18,6 +18,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 DURATIONS = frozenset({"delay", "timeout", "expires_in"})
 OPTIONS = DURATIONS | {"queue", "priority", "max_attempts", "labels"}
+OPTIONS |= {"unique", "concurrency", "webhook"}
 _ATTRIBUTE = "__lading_triggers__"
 
 
@@ -47,8 +48,10 @@ def on(
     `pattern` is a type, its beginning (`user.*`) or `*`. `filter` and `args` are what they are in
     POST /v1/triggers: conditions on dotted paths, and JMESPath expressions; without `args` the
     event's data is the args. `options` are those of a submission: queue, priority, delay,
-    max_attempts, timeout, expires_in (seconds or timedelta), labels. Only events of `project`
-    count. A handler may have several; `name` tells two of the same pattern apart. ValueError.
+    max_attempts, timeout, expires_in (seconds or timedelta), labels, unique, concurrency, webhook;
+    in the keys of unique and concurrency, expressions stand in braces: `{"key": "u-{data.id}"}`.
+    Only events of `project` count. A handler may have several; `name` tells two of the same pattern
+    apart. ValueError.
     """
     if not is_pattern(pattern):
         raise ValueError(f"{pattern!r} is {WRONG}")

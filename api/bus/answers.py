@@ -6,9 +6,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from api.submission_bodies import Sharing, TiedWebhook, UniqueKey
 from jobs.bus.making import OPTIONS, Rehearsal
 from jobs.bus.queries import Accepted
 from jobs.bus.triggers import TriggerView
+from jobs.submissions import shown_ties
 
 
 class _Answer(BaseModel):
@@ -103,6 +105,9 @@ class Trigger(_Answer):
     timeout: float | None
     expires_in: float | None
     labels: dict[str, str] | None
+    unique: UniqueKey | None
+    concurrency: Sharing | None
+    webhook: TiedWebhook | None
     created_at: datetime
     updated_at: datetime
     links: dict[Literal["self", "test", "replay"], str]
@@ -170,6 +175,7 @@ def trigger_document(trigger: TriggerView) -> dict[str, Any]:
         "enabled": trigger.enabled,
         "origin": "api" if trigger.code_key is None else "code",
         **{name: trigger.options.get(name) for name in sorted(OPTIONS)},
+        **shown_ties(trigger.options),
         "created_at": trigger.created_at,
         "updated_at": trigger.updated_at,
         "links": {"self": path, "test": f"{path}/test", "replay": f"{path}/replay"},

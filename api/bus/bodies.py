@@ -4,14 +4,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from api.bodies import Integer, Label, LabelKey, Moment, QueueName, Seconds, Text
+from api.bodies import Integer, Moment, Seconds, Text
+from api.submission_bodies import RuleOptions
 from jobs.bus.triggers import TriggerSpec
-from jobs.submissions import HIGHEST_PRIORITY, MAX_LABELS, MOST_ATTEMPTS
 from lading.authoring import NAME_LENGTH
 from lading.patterns import LENGTH
 
 _MOST = 2**31 - 1  # events; PostgreSQL's integer
-_OPTIONS = ("queue", "priority", "delay", "max_attempts", "timeout", "expires_in", "labels")
+_OPTIONS = ("delay", *RuleOptions.model_fields)
 _WELCOME: dict[str, Any] = {
     "name": "welcome",
     "type": "user.created",
@@ -29,24 +29,16 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class _Options(_Body):
-    """Of the jobs that it makes, as of POST /v1/jobs."""
+class _Options(RuleOptions):
+    """Of the jobs that it makes, as of POST /v1/jobs.
 
-    queue: QueueName | None = Field(default=None, description="Instead of the kind's own")
-    priority: Annotated[Integer, Field(ge=0, le=HIGHEST_PRIORITY)] | None = Field(
-        default=None, description="9 goes first; 5, if not given"
-    )
+    In the keys of `unique` and `concurrency`, JMESPath expressions over the event stand in braces:
+    `tenant-{data.tenant}`.
+    """
+
     delay: Annotated[Seconds, Field(ge=0)] | None = Field(
         default=None, description="Not before so many seconds after the event"
     )
-    max_attempts: Annotated[Integer, Field(ge=1, le=MOST_ATTEMPTS)] | None = None
-    timeout: Annotated[Seconds, Field(gt=0)] | None = Field(
-        default=None, description="Seconds that one attempt may take"
-    )
-    expires_in: Annotated[Seconds, Field(gt=0)] | None = Field(
-        default=None, description="Cancelled if not started within so many seconds"
-    )
-    labels: Annotated[dict[LabelKey, Label], Field(max_length=MAX_LABELS)] | None = None
 
 
 class NewTrigger(_Options):
@@ -84,7 +76,7 @@ class NewTrigger(_Options):
 
     def spec(self) -> TriggerSpec:
         """The same as the domain takes it."""
-        given = self.model_dump(include={*_OPTIONS}, exclude_none=True)
+        given = self.model_dump(mode="json", include={*_OPTIONS}, exclude_none=True)
         return TriggerSpec(
             pattern=self.type,
             kind=self.kind,
@@ -110,7 +102,7 @@ class TriggerChange(_Options):
 
     def changed(self, spec: TriggerSpec) -> TriggerSpec:
         """The trigger with the change."""
-        given = self.model_dump(exclude_unset=True)
+        given = self.model_dump(mode="json", exclude_unset=True)
         options = {**spec.options, **{name: given[name] for name in _OPTIONS if name in given}}
         return TriggerSpec(
             pattern=given.get("type", spec.pattern),

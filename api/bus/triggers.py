@@ -15,6 +15,7 @@ from api.keyring import Principal
 from api.paging import Page, find_place
 from api.parts import actor_of, parts_of, principal_of
 from api.promises import answer, problems
+from api.sealing import require_tied_tls
 from api.strict import StrictRoute
 from jobs.bus.making import check_trigger, rehearse
 from jobs.bus.publishing import Published, tell
@@ -50,6 +51,7 @@ async def make_trigger(request: Request, body: NewTrigger) -> Response:
     parts, project_id = parts_of(request), principal_of(request).project_id
     spec = body.spec()
     principal_of(request).require_kind(spec.kind)
+    require_tied_tls(parts.settings, body)
     check_trigger(parts.registry, spec)
     made = await parts.database.change(
         actor_of(request),
@@ -102,6 +104,7 @@ async def change(request: Request, trigger_id: TriggerId, body: TriggerChange) -
     if body.kind:
         principal_of(request).require_kind(body.kind)
     parts = parts_of(request)
+    require_tied_tls(parts.settings, body)
     changed = await parts.database.change(
         actor_of(request),
         lambda changed: Deed("trigger.change", changed.id, _told(changed)),

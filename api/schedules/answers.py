@@ -7,9 +7,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from api.submission_bodies import Sharing, TiedWebhook, UniqueKey
 from jobs.schedules.forms import timing_of
 from jobs.schedules.models import Misfire, Outcome, Overlap, Reason, Source
 from jobs.schedules.store import ScheduleView, form_of
+from jobs.submissions import shown_ties
 
 
 class _Answer(BaseModel):
@@ -62,6 +64,9 @@ class Schedule(_Answer):
     timeout: float | None
     max_attempts: int | None
     expires_in: float | None
+    unique: UniqueKey | None
+    concurrency: Sharing | None
+    webhook: TiedWebhook | None
     next_at: datetime | None = Field(description="The first tick that is to come")
     next_times: list[datetime] = Field(description="Five, as if it were not paused")
     last_tick_at: datetime | None
@@ -86,7 +91,9 @@ class Tick(_Answer):
     tick_at: datetime = Field(description="The time that was planned")
     decided_at: datetime
     outcome: Outcome
-    reason: Reason | None = Field(description="run_now: it was asked for, beside the plan")
+    reason: Reason | None = Field(
+        description="run_now: it was asked for, beside the plan; unique: another job has the key"
+    )
     job_id: UUID | None
     ticks: int = Field(description="So many the line stands for: this one, and those before it")
 
@@ -101,6 +108,8 @@ class TickPage(_Answer):
 def schedule_document(schedule: ScheduleView) -> dict[str, Any]:
     """The Schedule as it goes out."""
     document = schedule._asdict()
+    ties = document.pop("ties")
+    document |= shown_ties(ties)
     for name, stored in _RENAMED.items():
         document[name] = document.pop(stored)
     document["state"] = _state(schedule)

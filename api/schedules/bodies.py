@@ -1,14 +1,16 @@
 """What clients send about schedules."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.bodies import Integer, Label, LabelKey, Moment, QueueName, Seconds, Text
+from api.bodies import Integer, Label, LabelKey, Moment, Seconds, Text
+from api.submission_bodies import Priority, RuleOptions
 from jobs.schedules.asking import MOST_MISSED, USUALLY_MISSED, Asked
 from jobs.schedules.models import Misfire, Overlap
-from jobs.submissions import DEFAULT_PRIORITY, HIGHEST_PRIORITY, MAX_LABELS, MOST_ATTEMPTS
+from jobs.submissions import DEFAULT_PRIORITY, MAX_LABELS
 from jobs.timing import LONGEST_EXPRESSION, SHORTEST
 from lading.authoring import NAME_LENGTH
 
@@ -27,10 +29,7 @@ Expression = Annotated[Text, Field(min_length=1, max_length=LONGEST_EXPRESSION)]
 Every = Annotated[Seconds, Field(ge=SHORTEST.total_seconds())]
 Zone = Annotated[Text, Field(min_length=1, max_length=100)]
 Most = Annotated[Integer, Field(ge=1, le=MOST_MISSED)]
-Priority = Annotated[Integer, Field(ge=0, le=HIGHEST_PRIORITY)]
-Labels = Annotated[dict[LabelKey, Label], Field(max_length=MAX_LABELS - 1)]
-Longer = Annotated[Seconds, Field(gt=0)]
-Attempts = Annotated[Integer, Field(ge=1, le=MOST_ATTEMPTS)]
+ScheduleLabels = Annotated[dict[LabelKey, Label], Field(max_length=MAX_LABELS - 1)]
 
 _CRON = "minute hour day month weekday, with seconds in front if there are six"
 _EVERY = "Seconds from one tick to the next, counted from `anchor`"
@@ -45,14 +44,9 @@ _OVERLAP = (
     "While an earlier job of the schedule has not ended: `allow` the next, `skip` it, or"
     " `cancel_old`"
 )
-_OWN = "Instead of the kind's own"
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class NewSchedule(_Body):
+class NewSchedule(RuleOptions):
     """What is to run when: one of `cron`, `every` and `at`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
@@ -72,22 +66,17 @@ class NewSchedule(_Body):
     misfire: Misfire = Field(default=Misfire.LAST, description=_MISFIRE)
     misfire_max: Most = Field(default=USUALLY_MISSED, description="Jobs made at once, with `all`")
     overlap: Overlap = Field(default=Overlap.ALLOW, description=_OVERLAP)
-    queue: QueueName | None = Field(default=None, description=_OWN)
     priority: Priority = Field(default=DEFAULT_PRIORITY, description="9 goes first")
-    labels: Labels = Field(default_factory=dict, description="Of each job, beside `lading.tick`")
-    timeout: Longer | None = Field(default=None, description=f"Seconds. {_OWN}")
-    max_attempts: Attempts | None = Field(default=None, description=_OWN)
-    expires_in: Longer | None = Field(
-        default=None, description="A job that is not started within so many seconds is cancelled"
+    labels: ScheduleLabels = Field(
+        default_factory=dict, description="Of each job, beside `lading.tick`"
     )
 
     def asked(self) -> Asked:
         """The same as the domain takes it."""
-        said = {name: getattr(self, name) for name in type(self).model_fields}
-        return Asked(**_with_durations(said))
+        return Asked(**_as_asked(self, type(self).model_fields))
 
 
-class ScheduleChange(_Body):
+class ScheduleChange(RuleOptions):
     """What shall be otherwise; what is left out stays, null takes the default."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"cron": "30 6 * * *"}]})
@@ -103,20 +92,19 @@ class ScheduleChange(_Body):
     misfire: Misfire = Field(default=Misfire.LAST, description=_MISFIRE)
     misfire_max: Most = Field(default=USUALLY_MISSED, description="Jobs made at once, with `all`")
     overlap: Overlap = Field(default=Overlap.ALLOW, description=_OVERLAP)
-    queue: QueueName | None = Field(default=None, description=_OWN)
     priority: Priority = Field(default=DEFAULT_PRIORITY, description="9 goes first")
-    labels: Labels = Field(default_factory=dict, description="Of each job")
-    timeout: Longer | None = Field(default=None, description=f"Seconds. {_OWN}")
-    max_attempts: Attempts | None = Field(default=None, description=_OWN)
-    expires_in: Longer | None = Field(default=None, description="Seconds")
+    labels: ScheduleLabels = Field(default_factory=dict, description="Of each job")
 
     def changes(self) -> dict[str, Any]:
         """What was said, as the domain takes it."""
-        return _with_durations({name: getattr(self, name) for name in self.model_fields_set})
+        return _as_asked(self, self.model_fields_set)
 
 
-def _with_durations(said: dict[str, Any]) -> dict[str, Any]:
-    durations = {
-        name: timedelta(seconds=said[name]) for name in _DURATIONS if said.get(name) is not None
-    }
-    return {**said, **durations}
+def _as_asked(body: RuleOptions, names: Iterable[str]) -> dict[str, Any]:
+    said = {name: getattr(body, name) for name in names}
+    for name, value in said.items():
+        if name in _DURATIONS and value is not None:
+            said[name] = timedelta(seconds=value)
+        elif isinstance(value, BaseModel):
+            said[name] = value.model_dump(mode="json")
+    return said

@@ -22,8 +22,9 @@ from api.promises import answer, problems
 from api.schedules import answers
 from api.schedules.answers import schedule_document
 from api.schedules.bodies import NewSchedule, ScheduleChange
+from api.sealing import require_tied_tls
 from api.strict import StrictRoute
-from jobs.enqueue import created
+from jobs.enqueue import Accepted, created
 from jobs.hints import SCHEDULES
 from jobs.schedules import store
 from jobs.schedules.history import page_ticks
@@ -60,6 +61,7 @@ async def make_schedule(request: Request, body: NewSchedule) -> Response:
     """Make a schedule. Each of its ticks makes one job, however many dispatchers there are."""
     parts, actor = parts_of(request), actor_of(request)
     principal_of(request).require_kind(body.kind)
+    require_tied_tls(parts.settings, body)
     made = await parts.database.change(
         actor,
         lambda made: Deed("schedule.create", made.id, {"name": made.name, "kind": made.kind}),
@@ -119,6 +121,7 @@ async def change_schedule(
     """Change what is named. With another time, the next tick is the first one from now."""
     parts, actor = parts_of(request), actor_of(request)
     changes = body.changes()
+    require_tied_tls(parts.settings, body)
     if "kind" in changes:
         principal_of(request).require_kind(body.kind)
     changed = await parts.database.change(
@@ -188,25 +191,34 @@ async def resume_schedule(request: Request, schedule_id: ScheduleId) -> Response
     status_code=202,
     responses={
         202: answer("The job is accepted", "Location", "ETag", model=schemas.Job),
-        **problems("schedule-not-found"),
+        200: answer("It is the one that has the unique key", "Location", "ETag", model=schemas.Job),
+        **problems("schedule-not-found", "unique-conflict"),
     },
 )
 async def run_schedule_now(request: Request, schedule_id: ScheduleId) -> Response:
     """Make one more job now, beside the plan: also while the schedule is paused."""
     parts, actor = parts_of(request), actor_of(request)
-    job = await parts.database.change(
+
+    def deed(accepted: Accepted) -> Deed | None:
+        details = {"job_id": str(accepted.jobs[0].id)}
+        return Deed("schedule.run-now", schedule_id, details) if accepted.made else None
+
+    accepted = await parts.database.change(
         actor,
-        lambda job: Deed("schedule.run-now", schedule_id, {"job_id": str(job.id)}),
+        deed,
         _if_allowed(principal_of(request), schedule_id, store.run_now),
         actor.project_id,
         schedule_id,
         parts.removals_id,
     )
-    parts.hints.tell([created(actor.project_id, job)])
+    job = accepted.jobs[0]
+    parts.hints.tell(accepted.moved)
+    parts.hints.tell(created(actor.project_id, each) for each in accepted.made)
     parts.hints.wake([job.queue])
-    parts.metrics.count_submitted([job])
+    parts.metrics.count_submitted(accepted.made)
     headers = {"Location": f"/v1/jobs/{job.id}", "ETag": etag(job.seq)}
-    return json_response(job_document(job, parts.settings.flower_url), 202, headers)
+    document = job_document(job, parts.settings.flower_url)
+    return json_response(document, 202 if accepted.made else 200, headers)
 
 
 @router.get(

@@ -6,13 +6,14 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from api import moving
-from api.bodies import Cancellation, NewJob, _Body
+from api.bodies import Cancellation, _Body
 from api.bus.answers import event_document
 from api.bus.binding import read_plain
 from api.bus.events import publish_all
 from api.documents import job_document
 from api.errors import model_flaws, problem_of
 from api.problems import Problem
+from api.submission_bodies import NewJob
 from api.submitting import submit_one
 from api.ws.frames import Command
 from api.ws.session import Session

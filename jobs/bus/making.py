@@ -1,6 +1,7 @@
 """What a trigger makes of an event: a submission like any other; and whether it can at all."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -8,18 +9,27 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from jobs import documents
-from jobs.bus.mapping import MappingFailed, constant, is_constant, make_args, mapping_flaws
+from jobs.bus.mapping import (
+    MappingFailed,
+    constant,
+    fill,
+    fill_flaws,
+    is_constant,
+    make_args,
+    mapping_flaws,
+)
 from jobs.bus.matching import filter_flaws, matches, view
 from jobs.bus.triggers import TriggerSpec
 from jobs.catalogue import arg_names
 from jobs.errors import Flaw, InvalidSubmission
 from jobs.registry import Registry
-from jobs.submissions import NewJob, Submission, check, flaws
+from jobs.submissions import TIES, NewJob, Submission, check, flaws, read_ties
 from lading.patterns import WRONG, fits, is_pattern
 
 #: Of a submission, as POST /v1/jobs takes them; durations in seconds.
 DURATIONS = ("delay", "timeout", "expires_in")
-OPTIONS = frozenset({"queue", "priority", "max_attempts", "labels", *DURATIONS})
+OPTIONS = frozenset({"queue", "priority", "max_attempts", "labels", *DURATIONS, *TIES})
+KEYED = ("unique", "concurrency")  # their keys may hold expressions
 _MISTAKES = (
     *(ArithmeticError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError),
     *(TypeError, ValueError),
@@ -30,7 +40,7 @@ MOST_MAPPING_BYTES = 64 * 1024  # of JSON
 def make_job(registry: Registry, trigger: TriggerSpec, seen: Mapping[str, Any]) -> NewJob:
     """The job for the event in jobs.bus.matching's view. InvalidSubmission: its args do not fit."""
     try:
-        args = make_args(trigger.args, seen)
+        args, trigger = make_args(trigger.args, seen), _filled(trigger, seen)
     except MappingFailed as error:
         raise InvalidSubmission(error.flaw) from None
     try:
@@ -55,7 +65,7 @@ def rehearse(registry: Registry, trigger: TriggerSpec, event: Mapping[str, Any])
     args = None
     try:
         args = make_args(trigger.args, seen)
-        check(registry, _submission(trigger, args))
+        check(registry, _submission(_filled(trigger, seen), args))
     except MappingFailed as error:
         found = [error.flaw]
     except InvalidSubmission as error:
@@ -77,12 +87,30 @@ def check_trigger(registry: Registry, trigger: TriggerSpec) -> None:
         raise InvalidSubmission(*found)
 
 
+def _filled(trigger: TriggerSpec, seen: Mapping[str, Any]) -> TriggerSpec:
+    """With the keys of the event's job. MappingFailed."""
+    filled = {
+        name: {**trigger.options[name], "key": fill(key, seen, f"#/{name}/key")}
+        for name, key in _keys(trigger)
+    }
+    return replace(trigger, options={**trigger.options, **filled}) if filled else trigger
+
+
+def _keys(trigger: TriggerSpec) -> Iterator[tuple[str, str]]:
+    for name in KEYED:
+        if isinstance(given := trigger.options.get(name), Mapping):
+            key = given.get("key")
+            if isinstance(key, str):
+                yield name, key
+
+
 def _submission(trigger: TriggerSpec, args: Mapping[str, Any]) -> Submission:
     options: dict[str, Any] = {
         name: timedelta(seconds=value) if name in DURATIONS else value
         for name, value in trigger.options.items()
+        if name not in TIES
     }
-    return Submission(kind=trigger.kind, args=args, **options)
+    return Submission(kind=trigger.kind, args=args, **options, **read_ties(trigger.options))
 
 
 def _flaws(registry: Registry, trigger: TriggerSpec) -> Iterator[Flaw]:
@@ -102,6 +130,8 @@ def _flaws(registry: Registry, trigger: TriggerSpec) -> Iterator[Flaw]:
             if size > MOST_MAPPING_BYTES:
                 yield Flaw(f"#/{name}", f"longer than {MOST_MAPPING_BYTES} bytes of JSON")
     yield from mapping_flaws(trigger.args, "#/args")
+    for name, key in _keys(trigger):
+        yield from fill_flaws(key, f"#/{name}/key")
 
 
 def _option_flaws(registry: Registry, trigger: TriggerSpec) -> Iterator[Flaw]:

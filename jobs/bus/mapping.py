@@ -9,6 +9,7 @@ A text that is meant is written `'welcome'`, which is JMESPath's own way. A memb
 finds nothing is left out, so that the kind's default counts. No mapping at all: `data` is the args.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -25,6 +26,7 @@ MOST_EXPRESSIONS = 200
 LONGEST_EXPRESSION = 1000  # characters
 MOST_STEPS = 200_000  # some 100 ms: an expression can double its input with every few characters
 _DEEPEST = 30
+_IN_BRACES = re.compile(r"\{([^{}]*)\}")
 _CHARACTERS = 50  # of a text that count as one step
 _LEADS_ON = frozenset(
     {"subexpression", "index_expression", "projection", "value_projection", "filter_projection"}
@@ -70,6 +72,30 @@ def mapping_flaws(mapping: Any, pointer: str) -> Iterator[Flaw]:
             yield Flaw(where, f"deeper than {_DEEPEST} levels")
         elif wrong := _wrong_expression(text):
             yield Flaw(where, wrong)
+
+
+def fill(text: str, seen: Mapping[str, Any], pointer: str) -> str:
+    """The text with what the expressions in its braces find: `tenant-{data.tenant}`.
+
+    MappingFailed, also where one finds no text or number.
+    """
+
+    def found(match: re.Match[str]) -> str:
+        value = _make(match[1], seen, _Budget(), pointer)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise MappingFailed(Flaw(pointer, f"{match[1]} finds no text and no number"))
+        return str(value)
+
+    return _IN_BRACES.sub(found, text)
+
+
+def fill_flaws(text: str, pointer: str) -> Iterator[Flaw]:
+    """What is wrong with such a text before any event has come."""
+    for expression in _IN_BRACES.findall(text):
+        if wrong := _wrong_expression(expression):
+            yield Flaw(pointer, wrong)
+    if set("{}") & set(_IN_BRACES.sub("", text)):
+        yield Flaw(pointer, "braces hold an expression, and have no others within")
 
 
 def is_constant(mapping: Any) -> bool:

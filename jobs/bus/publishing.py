@@ -21,7 +21,7 @@ from jobs.bus.making import make_job
 from jobs.bus.matching import matches, view
 from jobs.bus.queries import Accepted, Firing, find_events
 from jobs.bus.triggers import TriggerView, find_waiting
-from jobs.enqueue import Intake, created, enqueue
+from jobs.enqueue import Intake, created, enqueue_unblocked
 from jobs.errors import InvalidSubmission, JobsError
 from jobs.hints import Hints
 from jobs.registry import Registry
@@ -111,12 +111,12 @@ def fire(
     made: dict[UUID, list[JobView]] = {}
     intakes = [Intake(project_id, [job]) for _, _, job in new]
     process_id = _process_of(connection)
-    answers = enqueue(connection, intakes, process_id=process_id) if intakes else []
+    answers = enqueue_unblocked(connection, intakes, process_id=process_id) if intakes else []
     for (event_id, trigger_id, _), answer in zip(new, answers, strict=True):
         if isinstance(answer, JobsError):
             rows.append((event_id, Firing(trigger_id, error=_failure(answer))))
         else:
-            made.setdefault(event_id, []).extend(answer.jobs)
+            made.setdefault(event_id, []).extend(answer.made)
             rows.append((event_id, Firing(trigger_id, job_id=answer.jobs[0].id)))
     _record(connection, rows)
     found: dict[UUID, tuple[list[Firing], list[JobView]]] = {}

@@ -7,16 +7,26 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
+from jobs.database import is_blocked
 from jobs.enqueue import bound, keys
 from jobs.enqueue.intake import Accepted, FailurePolicy, Intake, NewBatch
 from jobs.enqueue.rows import insert_plain
-from jobs.errors import JobsError
+from jobs.errors import JobsError, UniqueConflict
 from jobs.lifecycle import Moved
 from jobs.trail.tallies import add_up
 from jobs.views import JobView
 
-__all__ = ["Accepted", "FailurePolicy", "Intake", "NewBatch", "created", "enqueue"]
+__all__ = [
+    "Accepted",
+    "FailurePolicy",
+    "Intake",
+    "NewBatch",
+    "created",
+    "enqueue",
+    "enqueue_unblocked",
+]
 
 
 def enqueue(
@@ -51,6 +61,38 @@ def enqueue(
         return accepted
 
     return [answer(intake, new) for intake, new in zip(intakes, is_new, strict=True)]
+
+
+def enqueue_unblocked(
+    connection: Connection, intakes: Sequence[Intake], *, process_id: UUID
+) -> list[Accepted | JobsError]:
+    """As `enqueue`, in a transaction, for intakes that nobody sends again.
+
+    A unique key that another transaction is just taking, and has not got within `lock_timeout`, is
+    taken: UniqueConflict for the one that brings it. Keys are tried in their order.
+    """
+    plain = [number for number, intake in enumerate(intakes) if intake.is_plain]
+    bound_ones = [number for number, intake in enumerate(intakes) if not intake.is_plain]
+    together = enqueue(connection, [intakes[number] for number in plain], process_id=process_id)
+    answers = dict(zip(plain, together, strict=True))
+    for number in sorted(bound_ones, key=lambda number: _unique_key(intakes[number])):
+        answers[number] = _enter(connection, intakes[number], process_id)
+    return [answers[number] for number in range(len(intakes))]
+
+
+def _enter(connection: Connection, intake: Intake, process_id: UUID) -> Accepted | JobsError:
+    try:
+        with connection.begin_nested():
+            (answer,) = enqueue(connection, [intake], process_id=process_id)
+    except OperationalError as error:
+        if not is_blocked(error):
+            raise
+        return UniqueConflict(_unique_key(intake), None)
+    return answer
+
+
+def _unique_key(intake: Intake) -> str:
+    return next((job.unique.key for job in intake.jobs if job.unique is not None), "")
 
 
 def created(project_id: str, job: JobView) -> Moved:

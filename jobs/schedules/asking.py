@@ -11,7 +11,14 @@ from jobs.registry import Registry
 from jobs.schedules.firing import TICK_LABEL
 from jobs.schedules.forms import Form, timing_of
 from jobs.schedules.models import Misfire, Overlap
-from jobs.submissions import DEFAULT_PRIORITY, MAX_LABELS, Submission, check
+from jobs.submissions import (
+    DEFAULT_PRIORITY,
+    MAX_LABELS,
+    TIES,
+    Submission,
+    check,
+    read_ties,
+)
 from jobs.timing import NoTiming, Once, check_zone
 
 FROM_CODE = "@"  #: begins the names of schedules from code, and no others
@@ -41,6 +48,15 @@ class Asked:
     timeout: timedelta | None = None
     max_attempts: int | None = None
     expires_in: timedelta | None = None
+    unique: Mapping[str, Any] | None = None  #: in the words of a request, as the next ones
+    concurrency: Mapping[str, Any] | None = None
+    webhook: Mapping[str, Any] | None = None
+
+    @property
+    def ties(self) -> dict[str, Any]:
+        """Those of the last three that are given."""
+        given = {name: getattr(self, name) for name in TIES}
+        return {name: dict(each) for name, each in given.items() if each is not None}
 
 
 def columns_of(
@@ -62,6 +78,7 @@ def columns_of(
             timeout=asked.timeout,
             expires_in=asked.expires_in,
             labels=labels,
+            **read_ties(asked.ties),
         ),
     )
     return {
@@ -76,6 +93,7 @@ def columns_of(
         "timeout_seconds": None if asked.timeout is None else job.timeout_seconds,
         "max_attempts": asked.max_attempts,
         "expires_seconds": job.expires_seconds,
+        "ties": asked.ties,
         "misfire": asked.misfire,
         "misfire_max": asked.misfire_max,
         "overlap": asked.overlap,

@@ -17,15 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from jobs import documents
-from jobs.enqueue import Intake, created, enqueue
-from jobs.errors import InvalidTransition, JobNotFound, JobsError
+from jobs.enqueue import Accepted, Intake, created, enqueue, enqueue_unblocked
+from jobs.errors import InvalidTransition, JobNotFound, JobsError, UniqueConflict
 from jobs.ids import uuid7
 from jobs.lifecycle import Moved, cancel
 from jobs.schedules.forms import Form, timing_of
 from jobs.schedules.models import Misfire, Outcome, Overlap, Reason
-from jobs.submissions import NewJob
+from jobs.submissions import NewJob, read_ties
 from jobs.timing import find_due
-from jobs.views import JobView
 
 TICK_LABEL = "lading.tick"  #: on each job: the planned time, with the offset of the zone
 GRACE = timedelta(seconds=60)  # a deploy takes less; what is later was missed
@@ -50,6 +49,7 @@ class DueSchedule(NamedTuple):
     args: str
     redacted_args: str | None
     labels: dict[str, str]
+    ties: dict[str, Any]
     max_attempts: int
     timeout_seconds: float | None
     expires_seconds: float | None
@@ -117,7 +117,7 @@ def fire(connection: Connection, decisions: Sequence[Decision], process_id: UUID
     ticks = [tick for each in won for tick in _ticks(each, bool(live.get(each.schedule.id)))]
     new = _record(connection, ticks)
     making = [tick for tick in ticks if tick.job_id and (tick.schedule.id, tick.at) in new]
-    moved = _enqueue(connection, making, process_id)
+    making, moved = _enqueue(connection, making, process_id)
     queues = {each.queue for each in moved}
     moved += _cancel_old(connection, making, live)
     _go_on(connection, won, making)
@@ -132,16 +132,20 @@ class _Tick(NamedTuple):
     ticks: int = 1
 
 
-def fire_now(connection: Connection, schedule: DueSchedule, process_id: UUID) -> JobView:
-    """The schedule makes a job beside its plan, whatever its policies say; in its history, too."""
+def fire_now(connection: Connection, schedule: DueSchedule, process_id: UUID) -> Accepted:
+    """The schedule makes a job beside its plan, whatever its policies say; in its history, too.
+
+    UniqueConflict; where the key's job is to be returned instead, nothing is made.
+    """
     tick = _Tick(schedule, schedule.now, uuid7(), Reason.RUN_NOW)
-    _record(connection, [tick])
     intake = Intake(schedule.project_id, [_new_job(tick, None)])
     [answer] = enqueue(connection, [intake], process_id=process_id)
-    if isinstance(answer, JobsError):  # without a key nothing is refused
+    if isinstance(answer, JobsError):
         raise answer
-    connection.execute(_SHOW, {"schedule": schedule.id, "tick": tick.at, "job": tick.job_id})
-    return answer.jobs[0]
+    if answer.made:
+        _record(connection, [tick])
+        connection.execute(_SHOW, {"schedule": schedule.id, "tick": tick.at, "job": tick.job_id})
+    return answer
 
 
 def _ticks(decision: Decision, has_live: bool) -> list[_Tick]:
@@ -197,15 +201,24 @@ def _record(connection: Connection, ticks: Sequence[_Tick]) -> set[tuple[UUID, d
     return {(row[0], row[1]) for row in connection.execute(_RECORD, binds)}
 
 
-def _enqueue(connection: Connection, ticks: Sequence[_Tick], process_id: UUID) -> list[Moved]:
+def _enqueue(
+    connection: Connection, ticks: Sequence[_Tick], process_id: UUID
+) -> tuple[list[_Tick], list[Moved]]:
+    """The ticks that have made their jobs; the others are skipped, for another has the key."""
     intakes = [Intake(tick.schedule.project_id, [_new_job(tick, tick.at)]) for tick in ticks]
-    answers = enqueue(connection, intakes, process_id=process_id)
-    made: list[Moved] = []
-    for intake, answer in zip(intakes, answers, strict=True):
-        if isinstance(answer, JobsError):  # without a key nothing is refused
+    answers = enqueue_unblocked(connection, intakes, process_id=process_id)
+    made: list[_Tick] = []
+    moved: list[Moved] = []
+    for tick, answer in zip(ticks, answers, strict=True):
+        if isinstance(answer, JobsError) and not isinstance(answer, UniqueConflict):
             raise answer
-        made += [created(intake.project_id, job) for job in answer.jobs]
-    return made
+        if isinstance(answer, JobsError) or not answer.made:
+            connection.execute(_TAKEN, {"schedule": tick.schedule.id, "tick": tick.at})
+            continue
+        made.append(tick)
+        moved += answer.moved
+        moved += [created(tick.schedule.project_id, job) for job in answer.made]
+    return made, moved
 
 
 def _cancel_old(
@@ -240,6 +253,8 @@ def _go_on(connection: Connection, won: Sequence[Decision], making: Sequence[_Ti
 def _new_job(tick: _Tick, run_at: datetime | None) -> NewJob:
     assert tick.job_id is not None
     schedule = tick.schedule
+    ties = read_ties(schedule.ties) if schedule.ties else {}
+    shared = ties.get("concurrency")
     shown = tick.at.astimezone(ZoneInfo(schedule.form.timezone)).isoformat()
     return NewJob(
         id=tick.job_id,
@@ -257,6 +272,10 @@ def _new_job(tick: _Tick, run_at: datetime | None) -> NewJob:
         parent_id=None,
         rerun_of=None,
         schedule_id=schedule.id,
+        concurrency_key=None if shared is None else shared.key,
+        concurrency_limit=None if shared is None else shared.limit,
+        unique=ties.get("unique"),
+        webhook=ties.get("webhook"),
     )
 
 
@@ -275,7 +294,8 @@ SELECT schedule.id, schedule.project_id, schedule.version, schedule.next_at,
        schedule.anchor_at, schedule.at, schedule.misfire, schedule.misfire_max, schedule.overlap,
        schedule.kind, coalesce(schedule.queue, kind.queue, 'default') AS queue, schedule.priority,
        CAST(schedule.args AS text) AS args, CAST(schedule.redacted_args AS text) AS redacted_args,
-       schedule.labels, coalesce(schedule.max_attempts, kind.max_attempts, 5) AS max_attempts,
+       schedule.labels, schedule.ties,
+       coalesce(schedule.max_attempts, kind.max_attempts, 5) AS max_attempts,
        coalesce(schedule.timeout_seconds, kind.timeout_seconds) AS timeout_seconds,
        schedule.expires_seconds
 FROM schedule LEFT JOIN kind ON kind.name = schedule.kind
@@ -311,6 +331,10 @@ SELECT * FROM unnest(CAST(:schedules AS uuid[]), CAST(:times AS timestamptz[]),
 ON CONFLICT DO NOTHING
 RETURNING schedule_id, tick_at
 """)
+_TAKEN = sa.text(f"""
+UPDATE schedule_tick SET outcome = '{Outcome.SKIPPED}', reason = '{Reason.UNIQUE}', job_id = NULL
+WHERE schedule_id = :schedule AND tick_at = :tick
+""")  # noqa: S608 - constants
 _GO_ON = sa.text("""
 UPDATE schedule SET next_at = done.next_at, last_tick_at = coalesce(done.tick_at, last_tick_at),
                     last_job_id = coalesce(done.job_id, last_job_id)

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     MISFIRE = "misfire"
     OVERLAP = "overlap"
     RUN_NOW = "run_now"  #: somebody asked for a job beside the plan
+    UNIQUE = "unique"  #: another job has the unique key, and stays
 
 
 class Schedule(SQLModel, table=True):
@@ -92,6 +93,7 @@ class Schedule(SQLModel, table=True):
     timeout_seconds: float | None
     max_attempts: int | None
     expires_seconds: float | None  #: from the tick; NULL: never
+    ties: dict[str, Any] = Field(sa_type=_JSON, sa_column_kwargs=_EMPTY)  #: see TIES in submissions
     cron: str | None
     timezone: str  #: IANA; of `cron`, and of the times that handlers are told
     every_seconds: float | None

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from jobs.catalogue import register_kinds
+from jobs.enqueue import Accepted
 from jobs.errors import (
     ScheduleExists,
     ScheduleFromCode,
@@ -30,7 +31,6 @@ from jobs.schedules.firing import fire_now, read_one
 from jobs.schedules.forms import Form, timing_of
 from jobs.schedules.models import Misfire, Overlap, Schedule, Source
 from jobs.timing import next_times
-from jobs.views import JobView
 
 SHOWN_TIMES = 5
 _TIMES = frozenset({*FORMS, "timezone", "anchor"})  # what of a request says when
@@ -47,6 +47,7 @@ class ScheduleView(NamedTuple):
     queue: str | None
     priority: int
     labels: dict[str, str]
+    ties: dict[str, Any]
     timeout_seconds: float | None
     max_attempts: int | None
     expires_seconds: float | None
@@ -170,8 +171,11 @@ def hold(connection: Connection, project_id: str, schedule_id: UUID) -> str:
 
 def run_now(
     connection: Connection, project_id: str, schedule_id: UUID, process_id: UUID
-) -> JobView:
-    """One more job, now, beside the plan: also of a paused schedule. ScheduleMissing."""
+) -> Accepted:
+    """One more job, now, beside the plan: also of a paused schedule. ScheduleMissing.
+
+    UniqueConflict: another job has the schedule's unique key, and stays.
+    """
     schedule = read_one(connection, project_id, schedule_id)
     if schedule is None:
         raise ScheduleMissing(schedule_id)
@@ -222,6 +226,7 @@ def _asked(row: sa.Row[Any]) -> Asked:
     return Asked(
         **{
             **columns,
+            **row.ties,
             "every": _duration(row.every_seconds),
             "anchor": row.anchor_at,
             "timeout": _duration(row.timeout_seconds),

@@ -48,6 +48,7 @@ def _create_schedule() -> None:
         sa.Column("queue", sa.String()),
         sa.Column("priority", sa.SmallInteger(), nullable=False),
         sa.Column("labels", JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("ties", JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("timeout_seconds", sa.Float()),
         sa.Column("max_attempts", sa.Integer()),
         sa.Column("expires_seconds", sa.Float()),

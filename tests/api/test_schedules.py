@@ -170,3 +170,31 @@ def test_the_how_to_does_what_it_says(api: Api) -> None:
     labels = {"lading.tick": "2026-11-23T07:00:00+01:00"}
     run = testing.run(names["report"], {}, labels=labels)
     assert run.result == "the report of Monday, 2026-11-23"
+
+
+def test_its_jobs_are_tied_as_a_submission_says(api: Api) -> None:
+    key = f"u-{uuid4()}"
+    ties: dict[str, Any] = {
+        "unique": {"key": key, "scope": "active", "on_conflict": "reject"},
+        "concurrency": {"key": "tenant-7", "limit": 2},
+        "webhook": {"url": "https://example.org/hooks"},
+    }
+    made = make(api, **ties)
+    assert {name: made[name] for name in ties} == ties
+    job = api.http.post(made["links"]["run_now"]).json()
+    assert (job["unique"]["key"], job["concurrency"]) == (
+        ties["unique"]["key"],
+        ties["concurrency"],
+    )
+    refused = api.http.post(made["links"]["run_now"])
+    assert problem(refused, 409, "unique-conflict")["job_id"] == job["id"]
+    kept = change(api, made, unique={"key": key, "on_conflict": "return"})
+    assert kept["concurrency"] == ties["concurrency"]
+    again = api.http.post(made["links"]["run_now"])
+    assert (again.status_code, again.json()["id"]) == (200, job["id"])
+    freed = change(api, made, unique=None, concurrency=None, webhook=None)
+    assert [freed[name] for name in ties] == [None, None, None]
+    wrong = {"name": "x", **ECHO, **CRON, "webhook": {"url": "https://a.b", "secret": "whsec_x"}}
+    problem(api.http.post("/v1/schedules", json=wrong), 422, "validation-failed")
+    plain = {"name": "x", **ECHO, **CRON, "webhook": {"url": "http://a.b"}}
+    problem(api.http.post("/v1/schedules", json=plain), 422, "validation-failed")

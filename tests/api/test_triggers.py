@@ -195,3 +195,23 @@ def test_a_trigger_of_another_project_is_404(api: Api) -> None:
         problem(other.delete(path), 404, "trigger-not-found")
         assert other.get("/v1/triggers").json()["items"] == []
     problem(api.http.get(f"/v1/triggers/{uuid4()}"), 404, "trigger-not-found")
+
+
+def test_its_jobs_are_tied_as_a_submission_says(api: Api) -> None:
+    ties = {
+        "unique": {"key": "{data.id}", "scope": "queued", "on_conflict": "return"},
+        "concurrency": {"key": "tied", "limit": None},
+        "webhook": {"url": "https://example.org/hooks"},
+    }
+    body = {"type": "tied.now", "kind": "test.echo", "args": {"value": "data.id"}, **ties}
+    made = api.http.post("/v1/triggers", json=body).json()
+    assert {name: made[name] for name in ties} == ties
+    event = {"type": "tied.now", "data": {"id": "x-1"}}
+    first, again = (api.http.post("/v1/events", json=event).json() for _ in range(2))
+    assert first["jobs"] == again["jobs"]
+    job = api.job(first["jobs"][0])
+    assert (job["unique"]["key"], job["concurrency"]["key"]) == ("x-1", "tied")
+    at = made["links"]["self"]
+    assert api.http.patch(at, json={"unique": None}).json()["unique"] is None
+    body["unique"] = {"key": "{nothing}"}
+    problem(api.http.post("/v1/triggers", json=body), 422, "validation-failed")

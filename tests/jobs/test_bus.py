@@ -10,9 +10,11 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlmodel import col
 
 from jobs.bus.envelope import complete_event, stored
+from jobs.bus.making import check_trigger
 from jobs.bus.models import CloudEvent, TriggerFiring
 from jobs.bus.publishing import MOST_DEPTH, Published, publish
 from jobs.bus.triggers import TriggerSpec, TriggerView, create_trigger
+from jobs.errors import InvalidSubmission
 from jobs.models import Job
 from jobs.registry import Registry, load_registry
 from tests.eventually import eventually
@@ -183,3 +185,58 @@ def test_of_concurrent_twins_one_makes_the_job(
         made = select(func.count()).select_from(Job).where(col(Job.id).in_(job_ids))
         assert connection.execute(made).scalar_one() == 10
         assert read_job(connection, job_ids[0]).state == "queued"
+
+
+def test_a_key_of_a_triggers_jobs_is_made_of_the_event(
+    connection: Connection, registry: Registry
+) -> None:
+    options = {
+        "unique": {"key": "welcome-{data.value}", "on_conflict": "return"},
+        "concurrency": {"key": "{data.tenant}", "limit": 3},
+        "webhook": {"url": "https://example.org/hooks"},
+    }
+    made = trigger(connection, options=options)
+    check_trigger(registry, made.spec)
+    first, second, other = (
+        say(connection, registry, data={"value": value, "tenant": "t"}) for value in (1, 1, 2)
+    )
+    jobs = [read_job(connection, job.id) for job in (*first.jobs, *other.jobs)]
+    assert [job.unique_key for job in jobs] == ["welcome-1", "welcome-2"]
+    assert {(job.concurrency_key, job.concurrency_limit) for job in jobs} == {("t", 3)}
+    assert second.jobs == []  # it is the first one's
+    assert second.event.firings[0].job_id == first.jobs[0].id
+    lost = say(connection, registry, data={"value": 3}).event.firings[0]
+    assert lost.error is not None
+    assert lost.error["errors"][0]["pointer"] == "#/concurrency/key"
+
+
+def test_a_conflict_leaves_the_other_triggers_their_jobs(
+    connection: Connection, registry: Registry
+) -> None:
+    refused = trigger(connection, options={"unique": {"key": "one"}})
+    trigger(connection)
+    assert len(say(connection, registry).jobs) == 2
+    again = say(connection, registry)
+    assert len(again.jobs) == 1
+    (error,) = [each.error for each in again.event.firings if each.trigger_id == refused.id]
+    assert error is not None
+    assert "unique key 'one'" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "pointer"),
+    [
+        ({"unique": {"key": "{customer}"}}, "#/unique/key"),
+        ({"unique": {"key": "{data.a"}}, "#/unique/key"),
+        ({"concurrency": {"key": "x", "most": 1}}, "#/concurrency"),
+        ({"webhook": {"url": "https://x", "secret": "s"}}, "#/webhook/secret"),
+    ],
+    ids=range(4),
+)
+def test_a_triggers_ties_are_checked_when_it_is_made(
+    registry: Registry, options: dict[str, Any], pointer: str
+) -> None:
+    spec = TriggerSpec(pattern="a.b", kind="test.echo", options=options)
+    with pytest.raises(InvalidSubmission) as caught:
+        check_trigger(registry, spec)
+    assert [flaw.pointer for flaw in caught.value.flaws] == [pointer]

@@ -78,7 +78,8 @@ def test_what_the_code_says_is_changed_there(connection: Connection) -> None:
         store.edit(connection, daily, PROJECT, schedule.id, {"cron": "0 8 * * *"})
     with pytest.raises(ScheduleFromCode):
         store.delete(connection, PROJECT, schedule.id)
-    assert store.run_now(connection, PROJECT, schedule.id, uuid4()).schedule_id == schedule.id
+    (made,) = store.run_now(connection, PROJECT, schedule.id, uuid4()).made
+    assert made.schedule_id == schedule.id
 
 
 def test_one_that_has_left_the_code_is_seen_and_makes_nothing(connection: Connection) -> None:

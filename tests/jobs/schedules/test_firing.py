@@ -207,7 +207,7 @@ def test_a_paused_schedule_waits_and_its_policy_decides_later(
 def test_run_now_is_beside_the_plan(connection: Connection, registry: Registry) -> None:
     schedule = make(connection, registry, overlap=Overlap.SKIP)
     store.pause(connection, PROJECT, schedule.id)
-    jobs = [store.run_now(connection, PROJECT, schedule.id, uuid4()) for _ in range(2)]
+    jobs = [store.run_now(connection, PROJECT, schedule.id, uuid4()).jobs[0] for _ in range(2)]
     assert [job.id for job in jobs_of(connection, schedule)] == [job.id for job in jobs]
     assert outcomes(connection, schedule) == [("fired", "run_now", 1)] * 2
     assert store.get(connection, PROJECT, schedule.id).next_at == schedule.next_at
@@ -251,6 +251,7 @@ def test_every_due_tick_is_made_or_counted(
         args="{}",
         redacted_args=None,
         labels={},
+        ties={},
         max_attempts=1,
         timeout_seconds=None,
         expires_seconds=None,
