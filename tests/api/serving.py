@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.parts import Parts
+from dev.table import API_GRACE
 from jobs import database
 from jobs.keys.store import create_key
 from jobs.settings import Settings
@@ -66,7 +67,9 @@ def serve(settings: Settings, **changes: Any) -> Iterator[Api]:
     listening = socket.create_server(("127.0.0.1", 0))
     app = create_app(settings)
     app.add_api_route("/v1/test-failure", _fail, include_in_schema=False)
-    config = uvicorn.Config(app, log_config=None, lifespan="on")
+    config = uvicorn.Config(
+        app, log_config=None, lifespan="on", timeout_graceful_shutdown=API_GRACE
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
