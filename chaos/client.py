@@ -12,6 +12,7 @@ from chaos.book import Entry
 
 ANSWERED = frozenset({200, 202})
 COME_BACK = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+FOR_GOOD = frozenset({"count-differs", "unique-conflict"})  # codes of 409: no twin in flight
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two tries
 READ_WITHIN = 60.0  # seconds
 PAGE = 100  # ids a question
@@ -87,7 +88,7 @@ class Client:
                 entry.tries += 1
             try:
                 answer = self._once(method, path, body, headers or {})
-                if answer.status not in COME_BACK:
+                if answer.status not in COME_BACK or _is_for_good(answer):
                     return answer
             except (OSError, http.client.HTTPException, ValueError):
                 self._turn += 1
@@ -120,3 +121,7 @@ class Client:
             if is_over:
                 connection.close()
                 self._open.pop(place, None)
+
+
+def _is_for_good(answer: Answer) -> bool:
+    return isinstance(answer.body, dict) and answer.body.get("code") in FOR_GOOD

@@ -4,6 +4,7 @@ Servers are durable, as operators run them: what PostgreSQL has acknowledged sur
 """
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,7 @@ class Platform:
         self.dispatchers: list[Keeper] = []
         self.urls: list[str] = []  #: of the apis
         self.key = ""
+        self.secret = secrets.token_hex(32)  #: that webhooks' secrets are encrypted with
         self.known_faults: set[str] = set()  #: of the audit
         self.is_kept = False  #: whether the logs stay when it ends
 
@@ -107,6 +109,8 @@ class Platform:
             "LADING_BROKER_URL": self.valkey.url,
             "LADING_KINDS": "chaos.kinds",
             "LADING_FILES_DIR": str(self.folder / "files"),
+            "LADING_SECRET_KEY": self.secret,
+            "LADING_HTTP_ALLOW_NETWORKS": f"{LOOPBACK}/32",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             VARIABLE: str(self.effects.path),
         }
