@@ -9,9 +9,11 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 
 from api.database import Database
+from api.figures import FiguresCollector
 from jobs.accounts import Standing, read_standing
 from jobs.bus.publishing import Published
 from jobs.errors import DatabaseUnavailable
+from jobs.figures.counting import read_figures
 from jobs.queues import Unfinished, count_unfinished
 from jobs.states import FINAL, JobState
 from jobs.views import JobView
@@ -73,6 +75,8 @@ class Metrics:
         )
         self._count_events()
         ProcessCollector(registry=self.registry)
+        self._figures = FiguresCollector()
+        self.registry.register(self._figures)
         for transport in TRANSPORTS:
             self._streams.labels(transport)
         self._read_at = -FRESH
@@ -122,9 +126,11 @@ class Metrics:
         try:
             unfinished = await self._database.run(count_unfinished)
             standing = await self._database.run(read_standing)
+            self._figures.figures = await self._database.run(read_figures)
         except DatabaseUnavailable as error:
             _log.warning("metrics lack the database's gauges", cause=repr(error.__cause__))
             self._database_up.set(0)
+            self._figures.figures = ()
             return
         self._database_up.set(1)
         self._show_unfinished(unfinished)

@@ -193,12 +193,22 @@ def read_feed(
         binds = {"projects": list(projects), "limit": limit, "most_bytes": MOST_BYTES}
         binds["types"] = None if types is None else list(types)
         binds |= dict(zip(("job", "seq"), place.read, strict=True))
-        rows = [*connection.execute(_EVENTS, {**binds, **_window(place.after, place.until)})]
+        rows = [*connection.execute(_EVENTS, {**binds, **window(place.after, place.until)})]
     events = [_event(row) for row in rows if row.is_within]
     if len(rows) == limit or len(events) < len(rows):
         read = (events[-1].event.job_id, events[-1].event.seq)
         return FeedPage(events, Place(place.after, place.until, read), is_last=False)
     return FeedPage(events, Place(place.until), is_newest)
+
+
+def next_window(
+    connection: Connection, after: Snapshot, now: Snapshot, most: int
+) -> tuple[Snapshot, bool]:
+    """How far whoever needs no order may read at once, and whether that is `now`: some `most`."""
+    binds = {"first": after.end, "end": now.end, "skipped": most - 1}
+    last = connection.execute(_CUT, binds).scalar_one_or_none()
+    until = now if last is None else now.until(last)
+    return until, until == now
 
 
 _NOW = sa.text("""
@@ -253,11 +263,11 @@ def _piece(connection: Connection, after: Snapshot, now: Snapshot, limit: int) -
     until = now
     while last is not None:
         until = now.until(last)
-        last = connection.execute(_PREDECESSOR, _window(after, until)).scalar_one()
+        last = connection.execute(_PREDECESSOR, window(after, until)).scalar_one()
     return until
 
 
-def _window(after: Snapshot, until: Snapshot) -> dict[str, Any]:
+def window(after: Snapshot, until: Snapshot) -> dict[str, Any]:
     """Which transactions `until` sees and `after` does not."""
     ended = [each for each in after.running if until.sees(each)]
     running = [*until.running]

@@ -4,6 +4,7 @@ from sqlmodel import SQLModel
 
 import jobs.bulk.models
 import jobs.bus.models
+import jobs.figures.models
 import jobs.gating
 import jobs.models
 import jobs.schedules.models
@@ -18,6 +19,7 @@ MODULES = (
     jobs.models,
     jobs.bulk.models,
     jobs.bus.models,
+    jobs.figures.models,
     jobs.schedules.models,
     jobs.trail.models,
     jobs.waiting.models,

@@ -125,3 +125,28 @@ def test_gauges_out_of_the_database_are_kept_for_a_while(api: Api) -> None:
     assert gauges
     assert {name: after[name] for name in gauges} == {name: before[name] for name in gauges}
     assert not any('queue="unseen",state' in name for name in after)
+
+
+def test_ends_and_times_of_all_processes_are_told_by_kind(settings: Any, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+            INSERT INTO job_figure (kind, measure, label, times, seconds) VALUES
+            ('test.told', 'finished', 'succeeded', 3, 0), ('test.told', 'finished', 'failed', 1, 0),
+            ('test.told', 'run', '0', 2, 0.01), ('test.told', 'run', '4', 1, 0.75),
+            ('test.told', 'run', '12', 1, 4000), ('test.told', 'wait', '1', 4, 0.08)
+            """)
+        )
+    with serve(settings) as api:
+        found = samples(api)
+    kind = 'kind="test.told"'
+    assert found[f'lading_jobs_finished_total{{{kind},outcome="succeeded"}}'] == 3
+    assert found[f'lading_jobs_finished_total{{{kind},outcome="failed"}}'] == 1
+    runs = {
+        bound: found[f'lading_attempt_seconds_bucket{{{kind},le="{bound}"}}']
+        for bound in ("0.01", "0.5", "1", "3600", "+Inf")
+    }
+    assert [*runs.values()] == [2, 2, 3, 3, 4]
+    assert found[f"lading_attempt_seconds_count{{{kind}}}"] == 4
+    assert found[f"lading_attempt_seconds_sum{{{kind}}}"] == 4000.76
+    assert found[f"lading_queue_seconds_count{{{kind}}}"] == 4

@@ -25,6 +25,7 @@ from worker.dispatcher.bulk import Bulk
 from worker.dispatcher.dispatch import Dispatch
 from worker.dispatcher.epoch import EpochWatch
 from worker.dispatcher.facts import Facts
+from worker.dispatcher.figures import Figures
 from worker.dispatcher.loop import ENDED, Loop
 from worker.dispatcher.presence import Presence
 from worker.dispatcher.release import Release
@@ -89,6 +90,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         ),
         Loop("webhooks", Webhooks(registry, settings.retained_deliveries), transactional),
         Loop("facts", Facts(registry, hints, dispatch.nudge), transactional),
+        Loop("figures", Figures(), transactional),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
     return loops, Wake(broker_url, [dispatch.nudge, release.nudge], schedules.nudge)

@@ -1,0 +1,1 @@
+"""Figures: how the jobs of each kind have ended, how long they ran, and how long they waited."""
