@@ -1,14 +1,15 @@
 """All commands together, and how one run of them ends."""
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from lading.cli import exits, files, fleet, jobs
+from lading.cli import exits, files, fleet, jobs, operating, rules
 from lading.cli.connecting import PATIENCE, Connection
 from lading.cli.following import follow
+from lading.cli.making import Command, group
 from lading.cli.publishing import publish
 from lading.cli.submitting import submit
 from lading.client import LadingError
@@ -24,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Command] = {
     "submit": submit,
     "publish": publish,
     "get": jobs.get,
@@ -41,11 +42,26 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "kinds": fleet.kinds,
     "queues": fleet.queues,
     "workers": fleet.workers,
-    "schedules": fleet.schedules,
     "top": fleet.top,
+    "explain": rules.explain,
+    "pause": rules.pause,
+    "resume": rules.resume,
+    "events": operating.EVENTS,
+    "audit": operating.audit,
+}
+GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
+    "limits": ("What is limited or paused, and limits set.", rules.LIMITS),
+    "schedules": ("What runs when.", rules.SCHEDULES),
+    "triggers": ("Which events make which jobs.", rules.TRIGGERS),
+    "webhooks": ("Who is told of events.", operating.WEBHOOKS),
+    "batches": ("Jobs that were submitted together.", operating.BATCHES),
+    "bulk": ("One word said to many jobs.", operating.BULK),
+    "keys": ("API keys.", operating.KEYS),
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)
+for name, (words, commands) in GROUPS.items():
+    app.add_typer(group(words, commands), name=name)
 
 
 def _print_version(is_asked: bool) -> None:

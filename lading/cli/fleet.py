@@ -17,7 +17,6 @@ from lading.cli.showing import (
     jobs_table,
     kinds_table,
     queues_table,
-    schedules_table,
     show_all,
     show_json,
     workers_table,
@@ -55,13 +54,6 @@ def workers(context: typer.Context, as_json: AsJson = False) -> None:
     with connect(context) as client:
         found = client.workers()
     show_all(found, workers_table(found), as_json=as_json)
-
-
-def schedules(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the schedules, newest first."""
-    with connect(context) as client:
-        found = [*client.schedules()]
-    show_all(found, schedules_table(found), as_json=as_json)
 
 
 class _Scene(NamedTuple):

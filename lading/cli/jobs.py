@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lading.cli.connecting import AsJson, JobId, JobIds, complete_kind, connect
+from lading.cli.reading import read_labels, read_object
 from lading.cli.showing import (
     console,
     document_of,
@@ -16,7 +17,6 @@ from lading.cli.showing import (
     show_all,
     show_json,
 )
-from lading.cli.submitting import read_args, read_labels
 from lading.cli.words import clock
 from lading.client import Client, Job
 from lading.client.listing import JobFilters
@@ -111,7 +111,7 @@ def rerun(
 ) -> None:
     """Submit a job's work again, and print the new job's id."""
     with connect(context) as client:
-        made = client.rerun(job, None if args is None else read_args(args))
+        made = client.rerun(job, None if args is None else read_object(args, "--args"))
     show(made, str(made.id), as_json=as_json)
 
 

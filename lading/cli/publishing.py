@@ -1,14 +1,12 @@
 """`lading publish`: an event, from what stands on the command line."""
 
-import json
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lading.cli import exits
 from lading.cli.connecting import AsJson, connect
+from lading.cli.reading import read_json
 from lading.cli.showing import show
 
 
@@ -27,7 +25,9 @@ def publish(  # noqa: PLR0917 - what an event can have
 ) -> None:
     """Publish an event, and print the ids of the jobs that it makes."""
     with connect(context) as client:
-        published = client.publish(type_, _read(data), id=event_id, source=source, subject=subject)
+        published = client.publish(
+            type_, read_json(data, "--data"), id=event_id, source=source, subject=subject
+        )
         show(published, "\n".join(map(str, published.jobs)), as_json=as_json)
         failed = [firing for firing in published.firings if firing.job_id is None]
         for firing in failed:
@@ -35,13 +35,3 @@ def publish(  # noqa: PLR0917 - what an event can have
             exits.tell(f"Trigger {firing.trigger_id} made no job: {why}")
         if not published.firings:
             exits.tell_person(f"Accepted as {published.id}; no trigger waits for it.")
-
-
-def _read(text: str) -> Any:
-    """The JSON in the text, in the file behind an @, or on stdin (@-)."""
-    if text.startswith("@"):
-        text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text("utf-8")
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"data are no JSON: {error}", param_hint="--data") from None

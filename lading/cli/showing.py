@@ -3,15 +3,18 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from lading.cli.words import ago, json_line, one_line, percent, plain, span
-from lading.client import File, Job, Kind, LogLine, Queue, Schedule, Worker
+from lading.client import Explanation, File, Job, Kind, LogLine, Queue, Worker
 
 PIPE_WIDTH = 200  # columns, where there is no terminal that has a width
 STYLES = {
@@ -77,6 +80,46 @@ def state_text(state: str) -> Text:
     return Text(plain(state), STYLES.get(state, ""))
 
 
+def listing(models: Iterable[BaseModel], columns: Sequence[str]) -> Table:
+    """A table of these members; `actor.name` leads into another one."""
+    heads = [column.replace("_", " ").removesuffix(" at").replace(".", " ") for column in columns]
+    return table_of(heads, [[_cell(_member(each, name)) for name in columns] for each in models])
+
+
+def facts_table(model: BaseModel) -> Table:
+    """All that is known of one thing."""
+    document = {name: getattr(model, name) for name in type(model).model_fields}
+    return _facts_table({name.replace("_", " "): _cell(each) for name, each in document.items()})
+
+
+def explanation_table(explanation: Explanation) -> Table:
+    """Why a job does not run, the first reason first."""
+    rows = [(each.code, each.detail, each.advice) for each in explanation.reasons]
+    ahead = "" if explanation.ahead is None else f", {explanation.ahead} ahead of it"
+    return table_of(("why", "what keeps it", "what to do"), rows, explanation.state + ahead)
+
+
+def _member(model: Any, path: str) -> Any:
+    for name in path.split("."):
+        model = model.get(name) if isinstance(model, dict) else getattr(model, name, None)
+    return model
+
+
+def _cell(value: Any) -> str | Text:
+    match value:
+        case None | [] | {}:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return _moment(value) or ""
+        case [str(), *_] | [UUID(), *_] | [datetime(), *_]:
+            return ", ".join(str(_cell(each)) for each in value)
+        case list() | dict() | BaseModel():
+            return json_line(to_jsonable_python(value))
+    return state_text(value) if value in STYLES else str(value)
+
+
 def jobs_table(jobs: Iterable[Job], title: str = "") -> Table:
     rows = (
         (
@@ -95,10 +138,14 @@ def jobs_table(jobs: Iterable[Job], title: str = "") -> Table:
 
 def job_table(job: Job) -> Table:
     """Everything about one job."""
+    return _facts_table(_facts(job))
+
+
+def _facts_table(facts: Mapping[str, object]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    for name, value in _facts(job).items():
+    for name, value in facts.items():
         if value not in (None, ""):
             table.add_row(name, value if isinstance(value, Text) else plain(value))
     return table
@@ -158,22 +205,6 @@ def queues_table(queues: Iterable[Queue], title: str = "") -> Table:
     )
     columns = ("queue", "queued", "running", "scheduled", "oldest wait", "workers", "")
     return table_of(columns, rows, title)
-
-
-def schedules_table(schedules: Iterable[Schedule]) -> Table:
-    rows = (
-        (
-            schedule.id,
-            schedule.name,
-            schedule.kind,
-            "" if schedule.state == "active" else Text(plain(schedule.state), "yellow"),
-            one_line(f"{schedule.sentence} ({schedule.timezone})", 100),
-            _moment(schedule.next_at),
-            _moment(schedule.last_tick_at),
-        )
-        for schedule in schedules
-    )
-    return table_of(("id", "schedule", "kind", "", "when", "next", "last"), rows)
 
 
 def workers_table(workers: Iterable[Worker], title: str = "") -> Table:

@@ -1,9 +1,6 @@
 """`lading submit`: a job, from what stands on the command line."""
 
-import json
-import sys
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,28 +8,9 @@ import typer
 from lading.cli import exits
 from lading.cli.connecting import AsJson, complete_kind, connect
 from lading.cli.following import follow_job
+from lading.cli.reading import duration_option, read_labels, read_object, time_option
 from lading.cli.showing import job_table, show
-from lading.cli.words import seconds_of
 from lading.client import Job, JobOptions
-
-
-def _duration(text: str) -> float:
-    try:
-        return seconds_of(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-def _time(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time: 2030-01-31T12:00:00+01:00") from None
-    return found.astimezone()  # without an offset it is the time here
-
-
-def _duration_option(help_: str) -> Any:
-    return typer.Option(parser=_duration, metavar="DURATION", help=help_)
 
 
 def submit(  # noqa: PLR0917 - what a job can have
@@ -48,14 +26,12 @@ def submit(  # noqa: PLR0917 - what a job can have
     queue: Annotated[str | None, typer.Option(help="Instead of the kind's own.")] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first.")] = None,
     delay: Annotated[
-        float | None, _duration_option("Not before so long from now: 90, 1.5m, 2h.")
+        float | None, duration_option("Not before so long from now: 90, 1.5m, 2h.")
     ] = None,
-    run_at: Annotated[
-        datetime | None, typer.Option(parser=_time, metavar="TIME", help="Not earlier.")
-    ] = None,
-    timeout: Annotated[float | None, _duration_option("That one attempt may take.")] = None,
+    run_at: Annotated[datetime | None, time_option("Not earlier.")] = None,
+    timeout: Annotated[float | None, duration_option("That one attempt may take.")] = None,
     expires_in: Annotated[
-        float | None, _duration_option("Cancelled if not started by then.")
+        float | None, duration_option("Cancelled if not started by then.")
     ] = None,
     max_attempts: Annotated[int | None, typer.Option(min=1, help="Failures that end it.")] = None,
     label: Annotated[
@@ -82,7 +58,7 @@ def submit(  # noqa: PLR0917 - what a job can have
     }
     options.update({name: each for name, each in given.items() if each is not None})  # type: ignore[typeddict-item]
     with connect(context) as client:
-        read = read_args(args)
+        read = read_object(args, "--args")
         job = client.submit(kind, read, idempotency_key=idempotency_key, **options)
         if follow:
             exits.tell_person(f"Submitted as {job.id}")
@@ -102,24 +78,3 @@ def _finished(wait: Any, job: Job) -> Job:
         exits.tell(f"The job goes on. Come back to it with: lading follow {job.id}")
         raise typer.Exit(exits.INTERRUPTED) from None
     return finished
-
-
-def read_args(text: str) -> dict[str, Any]:
-    """The JSON object in the text, in the file behind an @, or on stdin (@-)."""
-    if text.startswith("@"):
-        text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text("utf-8")
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"args are no JSON: {error}", param_hint="--args") from None
-    if not isinstance(found, dict):
-        raise typer.BadParameter("args are a JSON object: {…}", param_hint="--args")
-    return found
-
-
-def read_labels(given: list[str]) -> dict[str, str]:
-    """`name=value` pairs."""
-    for each in given:
-        if "=" not in each.lstrip("="):
-            raise typer.BadParameter(f"{each!r} is not NAME=VALUE", param_hint="--label")
-    return {name: value for name, _, value in (each.partition("=") for each in given)}

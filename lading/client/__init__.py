@@ -69,6 +69,12 @@ from lading.client.rule_models import (
     Trial,
     Trigger,
 )
+from lading.client.rule_verbs import (
+    ScheduleChanges,
+    ScheduleOptions,
+    TriggerChanges,
+    TriggerOptions,
+)
 from lading.client.submissions import Concurrency, JobOptions, NewJob, RuleOptions, Unique, Webhook
 
 __all__ = [
@@ -120,6 +126,8 @@ __all__ = [
     "ReplayPreview",
     "RuleOptions",
     "Schedule",
+    "ScheduleChanges",
+    "ScheduleOptions",
     "ServerError",
     "StillRunning",
     "Tick",
@@ -127,6 +135,8 @@ __all__ = [
     "TooManyRequests",
     "Trial",
     "Trigger",
+    "TriggerChanges",
+    "TriggerOptions",
     "Unauthorized",
     "Unavailable",
     "UnexpectedAnswer",

@@ -8,8 +8,10 @@ from sqlalchemy import Engine
 
 from jobs.settings import Settings
 from lading import Client
+from lading.cli.app import run
 from tests.api.serving import Api, serve
 from tests.lading.handwork import Background, Handwork
+from tests.lading.shell import Done, Run
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +39,17 @@ def background() -> Iterator[Background]:
         yield lambda function: futures.append(pool.submit(function))
         for future in futures:
             future.result(30)
+
+
+@pytest.fixture
+def lading(api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs one command line of `lading`, which finds the API in its environment."""
+    monkeypatch.setenv("LADING_URL", api.url)
+    monkeypatch.setenv("LADING_API_KEY", api.key)
+
+    def run_it(*arguments: object) -> Done:
+        capsys.readouterr()
+        code = run([str(each) for each in arguments])
+        return Done(code, *capsys.readouterr())
+
+    return run_it

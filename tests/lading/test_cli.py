@@ -1,52 +1,19 @@
 """The commands against a real API: what they print, and how they exit."""
 
 import io
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
 
 from lading import Client
-from lading.cli.app import COMMANDS, run
+from lading.cli.app import COMMANDS, GROUPS
 from lading.cli.words import plain, seconds_of, span
 from tests.api.serving import Api
 from tests.kinds_for_tests import echo
 from tests.lading.handwork import Background, Handwork
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def lading(api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs one command line of `lading`, which finds the API in its environment."""
-    monkeypatch.setenv("LADING_URL", api.url)
-    monkeypatch.setenv("LADING_API_KEY", api.key)
-
-    def run_it(*arguments: object) -> Done:
-        capsys.readouterr()
-        code = run([str(each) for each in arguments])
-        return Done(code, *capsys.readouterr())
-
-    return run_it
+from tests.lading.shell import Run
 
 
 def test_submit_prints_the_id(lading: Run, client: Client, tmp_path: Path) -> None:
@@ -247,9 +214,12 @@ def test_no_server_is_unreachable(
     assert "cannot be reached" in done.err
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS, *(f"{name} {each}" for name, (_, members) in GROUPS.items() for each in members)],
+)
 def test_every_command_helps(lading: Run, command: str) -> None:
-    done = lading(command, "--help")
+    done = lading(*command.split(), "--help")
     assert done.code == 0
     assert "Usage: lading" in done.out
 
