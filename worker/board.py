@@ -1,9 +1,10 @@
 """The board: what a worker runs right now, said by whoever runs it.
 
-A pool process writes its own place in memory that it shares with its parent, so the parent knows
+A pool process writes its own places in memory that it shares with its parent, so the parent knows
 the truth about a child even when Celery's event loop hangs on a dead broker, and after the child's
-death. An attempt stands there from before its claim until after its report. In a second column the
-parent says to each attempt what has become known of it, so that children need not ask PostgreSQL.
+death. An attempt stands there from before its claim until after its report; a process has two
+places, for it may report one attempt and claim the next at once. In a second column the parent says
+to each attempt what has become known of it, so that children need not ask PostgreSQL.
 """
 
 import math
@@ -23,7 +24,8 @@ from uuid import UUID
 
 from billiard.process import current_process
 
-PLACES = 1024  # pool processes; a worker with more than a few dozen is a mistake
+SIDES = 2  # places of a process: the attempt that it makes, and the next one
+PLACES = 1024  # of 512 pool processes; a worker with more than a few dozen is a mistake
 RECORD_BYTES = 96  # of either column
 _RUNNING = struct.Struct("<i16sidd??qdqq")  # Running, as it lies in a place
 _SAID = struct.Struct("<16si?q")  # an attempt and what is said to it
@@ -71,7 +73,7 @@ class Said(NamedTuple):
 
 
 class Board(ABC):
-    """Each thread or process that makes attempts has one place on it, and makes one at a time."""
+    """Each thread or process that makes attempts has two places on it, and makes one at a time."""
 
     @contextmanager
     def place(self, job_id: UUID, attempt: int) -> Iterator["Running"]:
@@ -86,13 +88,17 @@ class Board(ABC):
         except SystemExit:
             raise
         except BaseException:
-            self.write(None)
+            self.erase(running)
             raise
-        self.write(None)
+        self.erase(running)
 
     @abstractmethod
-    def write(self, running: Running | None) -> None:
-        """The caller's own place shows this."""
+    def write(self, running: Running) -> None:
+        """One of the caller's own places shows this: the attempt's, if it has one already."""
+
+    @abstractmethod
+    def erase(self, running: Running) -> None:
+        """None of the caller's places shows the attempt any more."""
 
     @abstractmethod
     def running(self) -> list[Running]:
@@ -130,14 +136,15 @@ class ThreadBoard(Board):
     """For pools whose attempts run in threads of one process."""
 
     def __init__(self) -> None:
-        self._places: dict[int, Running] = {}
+        self._places: dict[tuple[int, tuple[UUID, int]], Running] = {}  # by thread and attempt
         self._said: dict[tuple[UUID, int], Said] = {}
 
-    def write(self, running: Running | None) -> None:
-        if running is not None:
-            self._places[threading.get_ident()] = running
-        elif (gone := self._places.pop(threading.get_ident(), None)) is not None:
-            self._said.pop(gone.key, None)
+    def write(self, running: Running) -> None:
+        self._places[threading.get_ident(), running.key] = running
+
+    def erase(self, running: Running) -> None:
+        self._places.pop((threading.get_ident(), running.key), None)
+        self._said.pop(running.key, None)
 
     def running(self) -> list[Running]:
         return list(self._places.copy().values())
@@ -151,24 +158,25 @@ class ThreadBoard(Board):
         return self._said.get((job_id, attempt), _NOTHING)
 
     def clear(self, dead: Running) -> None:
-        for ident, other in self._places.copy().items():
+        for place, other in self._places.copy().items():
             if other.is_same(dead):
-                self._places.pop(ident, None)
+                self._places.pop(place, None)
 
     def close(self) -> None:
         self._places.clear()
 
 
 class SharedBoard(Board):
-    """For pools of processes: a file in memory, with a place for each index in the pool.
+    """For pools of processes: a file in memory, with two places for each index in the pool.
 
-    Only a child writes its place. A dead child's last words stay until the parent has cleared them,
+    Only a child writes its places. A dead one leaves its last words until the parent clears them,
     which its successor awaits. Only the parent writes what is said to it. Nobody locks: a checksum
     tells what is half written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._sides: list[tuple[UUID, int] | None] = [None] * SIDES  # what this process wrote
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _BYTES)
 
@@ -191,9 +199,18 @@ class SharedBoard(Board):
         """The parent's board."""
         return cls(Path(os.environ[VARIABLE]))
 
-    def write(self, running: Running | None) -> None:
-        body = b"" if running is None else _pack(running)
-        self._write(self._index() * RECORD_BYTES, body)
+    def write(self, running: Running) -> None:
+        side = self._side(running.key)
+        if side is None:
+            side = self._sides.index(None)
+            self._sides[side] = running.key
+        self._write(self._start(side), _pack(running))
+
+    def erase(self, running: Running) -> None:
+        side = self._side(running.key)
+        if side is not None:
+            self._write(self._start(side), b"")
+            self._sides[side] = None
 
     def running(self) -> list[Running]:
         return [running for _, running in self._taken()]
@@ -205,7 +222,8 @@ class SharedBoard(Board):
                 self._write(_SAID_FROM + index * RECORD_BYTES, body)
 
     def heard(self, job_id: UUID, attempt: int) -> Said:
-        found = self._read(_SAID_FROM + self._index() * RECORD_BYTES, _SAID)
+        side = self._side((job_id, attempt))
+        found = None if side is None else self._read(_SAID_FROM + self._start(side), _SAID)
         if found is None or found[:2] != (job_id.bytes, attempt):
             return _NOTHING
         return Said(*found[2:])
@@ -221,16 +239,20 @@ class SharedBoard(Board):
 
     def succeed(self) -> None:
         end = time.monotonic() + READS_WITHIN
-        while self._memory[self._index() * RECORD_BYTES] and time.monotonic() < end:
+        own = slice(self._start(0), self._start(SIDES), RECORD_BYTES)
+        while any(self._memory[own]) and time.monotonic() < end:
             time.sleep(0.005)
 
     def close(self) -> None:
         self._path.unlink(missing_ok=True)
 
+    def _side(self, key: tuple[UUID, int]) -> int | None:
+        return self._sides.index(key) if key in self._sides else None
+
     @staticmethod
-    def _index() -> int:
+    def _start(side: int) -> int:
         process: Any = current_process()
-        return int(process.index)
+        return int(process.index * SIDES + side) * RECORD_BYTES
 
     def _taken(self) -> Iterator[tuple[int, Running]]:
         for index, mark in enumerate(self._memory[:_SAID_FROM:RECORD_BYTES]):

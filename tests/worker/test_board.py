@@ -45,6 +45,19 @@ def test_an_attempt_stands_on_the_board_while_it_is_made(board: Board) -> None:
     assert board.running() == []
 
 
+def test_the_next_attempt_stands_beside_the_one_before(board: Board) -> None:
+    with board.place(JOB, 3) as first:
+        with board.place(JOB, 4) as second:
+            assert {running.key for running in board.running()} == {first.key, second.key}
+            board.say(second, Said(is_cancelled=True))
+            assert not board.heard(*first.key).is_cancelled
+            assert board.heard(*second.key).is_cancelled
+            board.erase(first)
+            assert board.running() == [second]
+            with board.place(JOB, 5) as third:
+                assert {running.key for running in board.running()} == {second.key, third.key}
+
+
 def test_an_attempt_that_fails_leaves_the_board(board: Board) -> None:
     with pytest.raises(RuntimeError), board.place(JOB, 1):
         raise RuntimeError
@@ -138,4 +151,5 @@ def _write(board: SharedBoard, ready: Event, done: Event) -> None:
     while not done.is_set():
         for number in (0, 1) * 500:
             board.write(_record(number))
+            board.erase(_record(number))
         ready.set()

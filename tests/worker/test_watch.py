@@ -109,6 +109,7 @@ def test_an_attempt_that_reports_is_left_in_peace(
 def test_another_attempt_in_the_same_process_is_not_ended(
     stage: Stage, child: subprocess.Popen[bytes]
 ) -> None:
+    stage.board.erase(stage.running)
     stage.board.write(stage.running._replace(job_id=uuid4()))
     stage.watch.end(stage.running, CANCELLED)
     assert child.poll() is None
