@@ -17,15 +17,15 @@ LOST_ANSWER = "the answer to its claim was lost"
 LATE_ANSWER = "the answer to its claim came too late"
 
 
-def claim(runtime: Runtime, job_id: UUID, attempt: int) -> Claim:
-    """The worker holds the job as that attempt.
+def claim(runtime: Runtime, job_id: UUID, attempt: int, *, may_be_claimed: bool = False) -> Claim:
+    """The worker holds the job as that attempt. An earlier claim of its `may_be_claimed` already.
 
     LeaseLost: the bell is stale, or the claim was given back, since its answer was lost or came so
     late that the lease may be gone. DatabaseUnavailable: PostgreSQL was away for too long, and no
     claim was sent. One that was sent may have been committed, so its answer is waited for as long
     as it takes: the worker knows what it holds.
     """
-    sent, sent_at = 0, 0.0
+    sent, sent_at = int(may_be_claimed), 0.0
 
     def start(connection: Connection) -> Claim:
         nonlocal sent, sent_at
@@ -44,9 +44,17 @@ def claim(runtime: Runtime, job_id: UUID, attempt: int) -> Claim:
         if sent > 1:
             _give_back(runtime, job_id, attempt, LOST_ANSWER)
         raise
+    return in_time(runtime, claimed, sent_at)
+
+
+def in_time(runtime: Runtime, claimed: Claim, sent_at: float) -> Claim:
+    """The claim, if its answer came soon enough after it was sent; else it is given back.
+
+    LeaseLost then.
+    """
     if time.monotonic() - sent_at > runtime.settings.self_fence.total_seconds():
-        _give_back(runtime, job_id, attempt, LATE_ANSWER)
-        raise LeaseLost(job_id, attempt)
+        _give_back(runtime, claimed.id, claimed.attempt, LATE_ANSWER)
+        raise LeaseLost(claimed.id, claimed.attempt)
     return claimed
 
 

@@ -30,14 +30,14 @@ def report(execution: Execution, ended: Ended) -> Ended:
     if ended.outcome is Outcome.LEASE_LOST:
         return _lose(execution)
     try:
-        _flush(execution)
+        flush(execution)
         return _send(execution, ended)
     except LeaseLost:
         return ended if _is_reported(execution, ended) else _lose(execution)
 
 
 def _send(execution: Execution, ended: Ended) -> Ended:
-    runtime, claim, usage = execution.runtime, execution.claim, _usage(execution)
+    runtime, claim, usage = execution.runtime, execution.claim, usage_of(execution)
     try:
         runtime.move(_move(claim, ended, usage), PATIENCE)
     except SQLAlchemyError as error:
@@ -57,7 +57,8 @@ def _lose(execution: Execution) -> Ended:
     return Ended(Outcome.LEASE_LOST)
 
 
-def _flush(execution: Execution) -> None:
+def flush(execution: Execution) -> None:
+    """What the handler said before its end is stored. LeaseLost."""
     runtime, notes = execution.runtime, execution.notes
     try:
         runtime.patiently(partial(runtime.recorder.flush, notes), PATIENCE)
@@ -97,8 +98,11 @@ _MOVES: dict[Outcome, Callable[..., Moved]] = {
 }
 
 
-def _usage(execution: Execution) -> Usage:
-    """Nothing is known of an async handler on threads: it shares its thread with others."""
+def usage_of(execution: Execution) -> Usage:
+    """What the attempt has taken.
+
+    Nothing is known of an async handler on threads: it shares its thread with others.
+    """
     runtime = execution.runtime
     if not runtime.forked and execution.kind.is_async:
         return Usage()

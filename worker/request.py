@@ -1,6 +1,7 @@
 """What the worker's parent sees of a bell that it gave to its pool."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
@@ -8,18 +9,31 @@ from celery.exceptions import Terminated, WorkerLostError
 from celery.worker import request, state
 
 from jobs.broker import read_attempts
+from worker.tasks import AttemptFailed, Listed, Made
 
 
 class Request(request.Request):
-    """A bell. Celery derives a class from this one for each kind."""
+    """A bell. Celery derives a class from this one for each kind.
+
+    The attempts of a list are tasks of their own to whoever watches Celery's events: all but the
+    first, which the bell itself is, are told here, once they have ended.
+    """
 
     def revoked(self) -> bool:
-        """Whether it is dropped: also when its attempt runs here already."""
+        """Whether it is dropped: also when its attempts run here already."""
         if self._runs_here():
             state.task_ready(self)
             self.acknowledge()
             return True
         return bool(super().revoked())
+
+    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+        """The first attempt brought a result, or raised."""
+        failed, retval, runtime = failed__retval__runtime
+        if not failed and isinstance(retval, Listed):
+            self._tell(retval.others)
+            retval = retval.word
+        return super().on_success((failed, retval, runtime), **kwargs)
 
     def on_failure(
         self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False
@@ -31,6 +45,8 @@ class Request(request.Request):
         app: Any = self.app
         if isinstance(error, WorkerLostError | Terminated | SystemExit):
             app.watch.heard(self.worker_pid, str(error))
+        if isinstance(error, AttemptFailed) and len(error.args) > 1:
+            self._tell(error.args[1])
         super().on_failure(exc_info, send_failed_event, return_ok)
 
     def _runs_here(self) -> bool:
@@ -39,5 +55,24 @@ class Request(request.Request):
         if watch is None:
             return False
         with contextlib.suppress(TypeError, ValueError):  # no bell of ours: the task will say so
-            return any(watch.board.names(*each) for each in read_attempts(self.args))
+            return all(watch.board.names(*each) for each in read_attempts(self.args))
         return False
+
+    def _tell(self, others: Sequence[Made]) -> None:
+        """Celery's own events of these attempts, as far as somebody listens.
+
+        https://docs.celeryq.dev/en/stable/userguide/monitoring.html#task-events
+        """
+        eventer = self.eventer
+        if not (eventer and eventer.enabled):
+            return
+        for task, word, is_fine, began, ended in others:
+            facts = {"uuid": task, "name": self.name, "args": "(1 attempt)", "kwargs": "{}"}
+            eventer.send("task-received", timestamp=began, retries=0, eta=None, **facts)
+            eventer.send("task-started", uuid=task, timestamp=began, pid=self.worker_pid)
+            if is_fine:
+                outcome: dict[str, Any] = {"result": repr(word), "runtime": ended - began}
+            else:
+                outcome = {"exception": f"AttemptFailed({word!r})", "traceback": ""}
+            end = "task-succeeded" if is_fine else "task-failed"
+            eventer.send(end, uuid=task, timestamp=ended, **outcome)

@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import TypeVar
 from uuid import UUID
 
-import psycopg  # noqa: F401 - before the fork, once for all children
+import psycopg  # before the fork, once for all children
 from sqlalchemy import Connection, Engine
 
 from jobs.files import FileStore
 from jobs.hints import Hints
-from jobs.lifecycle import Claim, Moved
+from jobs.lifecycle import Claim, Moved, Next, Success, succeed_and_start
 from jobs.registry import Registry
 from jobs.settings import Settings
 from worker.board import Board
@@ -101,3 +101,17 @@ class Runtime:
         moved = self.ask(move, within)
         self.hints.tell([moved])
         return moved
+
+    def pass_on(self, success: Success, following: Next) -> tuple[Moved | None, Claim | None]:
+        """A success and the next claim, in one transaction, which are told to whoever listens.
+
+        Not asked again: what it raises (jobs/lifecycle/pairs.py) leaves open whether both are done.
+        """
+        with self._lines.line() as connection:
+            try:
+                moved, claimed = succeed_and_start(connection, success, following)
+            except psycopg.Error as error:  # which SQLAlchemy has not seen
+                connection.invalidate(error)
+                raise
+        self.hints.tell([each for each in (moved, claimed) if each is not None])
+        return moved, claimed

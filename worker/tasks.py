@@ -3,16 +3,17 @@
 What Celery and Flower learn is the outcome's word; results, messages and args stay in PostgreSQL.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import structlog
 from celery import Task
 from celery.exceptions import Ignore
 
 from jobs.attempts import Outcome
-from jobs.broker import read_attempts
-from jobs.errors import DatabaseUnavailable, LeaseLost
+from jobs.broker import read_attempts, task_id
 from worker.execute import execute
 from worker.outcomes import Ended
 
@@ -26,46 +27,65 @@ class AttemptFailed(Exception):
 
 
 class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
-    """Makes the attempts that its message names, one after the other."""
+    """Makes the attempts that its message names, one after the other.
+
+    To Celery the task is the first of them. What became of the others is told to its parent, as
+    `Listed` or as the second argument of AttemptFailed.
+    """
 
     abstract = True
     Request = "worker.request:Request"
     throws = (AttemptFailed,)
     ignore_result = True
 
-    def run(self, attempts: Sequence[Any], *, is_limited: bool = False) -> str:
-        """The outcome of a single attempt, or how many were made.
+    def run(self, attempts: Sequence[Any], *, is_limited: bool = False) -> "str | Listed":
+        """The outcome of the first attempt.
 
-        Ignore when nothing was to be done; AttemptFailed when one of them did not succeed.
+        Ignore when nothing was to be done; AttemptFailed when it did not succeed.
         `is_limited`: another one may start where they end, and the dispatcher hears of that.
         """
-        ends = [end for end in map(self._make, read_attempts([attempts])) if end is not None]
-        if not ends:
+        named = read_attempts([attempts])
+        made = [each for each in self._make(named) if each is not None]
+        if not made:
             raise Ignore
         if is_limited:
             app: Any = self.app
             info = self.request.delivery_info or {}
             app.runtime().hints.wake([info["routing_key"]])
-        words = ", ".join(sorted({_word(end) for end in ends}))
-        if any(end.outcome not in FINE for end in ends):
-            raise AttemptFailed(words)
-        return words
+        first, *others = made
+        if not first.is_fine:
+            raise AttemptFailed(first.word, others)
+        return Listed(first.word, others) if others else first.word
 
-    def _make(self, attempt: tuple[Any, int]) -> Ended | None:
-        job_id, number = attempt
+    def _make(self, attempts: Sequence[tuple[UUID, int]]) -> "Iterator[Made | None]":
         app: Any = self.app
-        try:
-            end = execute(app.runtime(), job_id, number)
-        except LeaseLost:
-            _log.debug("stale doorbell", job_id=str(job_id), attempt=number)
-        except DatabaseUnavailable:
-            _log.warning("doorbell dropped: no database", job_id=str(job_id), attempt=number)
-        else:
-            say = _log.debug if end.outcome in FINE else _log.info
-            facts = {"job_id": str(job_id), "attempt": number, "kind": self.name}
-            say("attempt ended", **facts, outcome=_word(end))
-            return end
-        return None
+        began = time.time()
+        for attempt, end in zip(attempts, execute(app.runtime(), attempts), strict=True):
+            ended = time.time()
+            if end is not None:
+                made = Made(task_id(*attempt), _word(end), end.outcome in FINE, began, ended)
+                say = _log.debug if made.is_fine else _log.info
+                facts = {"job_id": str(attempt[0]), "attempt": attempt[1], "kind": self.name}
+                say("attempt ended", **facts, outcome=made.word)
+                yield made
+            began = ended
+
+
+class Made(NamedTuple):
+    """An attempt that was made, as Celery's events show it."""
+
+    task_id: str
+    word: str  #: how it ended
+    is_fine: bool
+    began: float  #: seconds since 1970; this and the next: for people to see
+    ended: float
+
+
+class Listed(NamedTuple):
+    """The first attempt of a list has brought a result."""
+
+    word: str
+    others: list[Made]
 
 
 def _word(end: Ended) -> str:

@@ -8,6 +8,7 @@ at once but in the sweeps, which skip what is locked.
 """
 
 from jobs.lifecycle.asked import cancel, cancel_idle, retry, run_now
+from jobs.lifecycle.pairs import Next, Success, succeed_and_start
 from jobs.lifecycle.priority import reprioritise
 from jobs.lifecycle.reports import (
     cancel_running,
@@ -34,6 +35,8 @@ from jobs.lifecycle.sweeps import (
 __all__ = [
     "Claim",
     "Moved",
+    "Next",
+    "Success",
     "cancel",
     "cancel_idle",
     "cancel_let_down",
@@ -55,4 +58,5 @@ __all__ = [
     "run_now",
     "start",
     "succeed",
+    "succeed_and_start",
 ]

@@ -20,8 +20,7 @@ def start(
 
     Refused when the job is not queued, has expired before its first start, or its queue is paused.
     """
-    binds = {"holder": worker, "lease": lease, "facts": {"worker": str(worker)}}
-    row = connection.execute(START, {"job": job_id, "fence": attempt, **binds}).one_or_none()
+    row = connection.execute(START, start_binds(job_id, attempt, worker, lease)).one_or_none()
     if row is None:
         raise LeaseLost(job_id, attempt)
     return Claim._make(row)
@@ -54,8 +53,12 @@ def succeed(
     connection: Connection, job_id: UUID, *, attempt: int, result: Any, usage: Usage = UNKNOWN_USAGE
 ) -> Moved:
     """The job has succeeded, even when a cancel was asked for."""
-    binds = {"facts": {}, "returned": result, "failure": None, "outcome": Outcome.SUCCEEDED}
-    return _report(connection, job_id, attempt, (Move.SUCCEED,), **binds, **usage_binds(usage))
+    row = connection.execute(
+        SINGLE[Move.SUCCEED], success_binds(job_id, attempt, result, usage)
+    ).first()
+    if row is None:
+        raise LeaseLost(job_id, attempt)
+    return Moved._make(row)
 
 
 def retry_later(
@@ -125,6 +128,25 @@ def interrupt(
     binds = {"facts": {"reason": reason}, "failure": None, "outcome": Outcome.INTERRUPTED}
     moves = (Move.INTERRUPT, Move.CANCEL_RUNNING)
     return _report(connection, job_id, attempt, moves, **binds, **usage_binds(usage))
+
+
+def start_binds(job_id: UUID, attempt: int, worker: UUID, lease: timedelta) -> dict[str, Any]:
+    """What Move.START is told."""
+    facts = {"worker": str(worker)}
+    return {"job": job_id, "fence": attempt, "holder": worker, "lease": lease, "facts": facts}
+
+
+def success_binds(job_id: UUID, attempt: int, result: Any, usage: Usage) -> dict[str, Any]:
+    """What Move.SUCCEED is told."""
+    return {
+        "job": job_id,
+        "fence": attempt,
+        "facts": {},
+        "returned": result,
+        "failure": None,
+        "outcome": Outcome.SUCCEEDED,
+        **usage_binds(usage),
+    }
 
 
 def _report(

@@ -17,10 +17,10 @@ from lading import AsyncJobContext, JobContext, RetryPolicy, job
 from lading.authoring import find_kind
 from tests.api.relay import Relay, relay
 from tests.worker import blocks
+from tests.worker.attempting import make
 from tests.worker.blocks import first
 from tests.worker.platform import Platform
 from worker.board import ThreadBoard
-from worker.execute import execute
 from worker.outcomes import Ended
 from worker.runtime import Runtime
 from worker.sessions import Sessions
@@ -50,7 +50,9 @@ class Bench:
         if self.platform.row(job).state is JobState.RETRYING:
             with self.platform.engine.begin() as connection:
                 lifecycle.run_now(connection, "default", job.id)
-        return execute(self.runtime, job.id, number)
+        ended = make(self.runtime, job, number)
+        assert ended is not None
+        return ended
 
     def run(self, handler: Callable[..., Any], **options: Any) -> tuple[NewJob, Ended]:
         job = self.submit(handler, **options)

@@ -46,16 +46,15 @@ def test_an_attempt_stands_on_the_board_while_it_is_made(board: Board) -> None:
 
 
 def test_the_next_attempt_stands_beside_the_one_before(board: Board) -> None:
-    with board.place(JOB, 3) as first:
-        with board.place(JOB, 4) as second:
-            assert {running.key for running in board.running()} == {first.key, second.key}
-            board.say(second, Said(is_cancelled=True))
-            assert not board.heard(*first.key).is_cancelled
-            assert board.heard(*second.key).is_cancelled
-            board.erase(first)
-            assert board.running() == [second]
-            with board.place(JOB, 5) as third:
-                assert {running.key for running in board.running()} == {second.key, third.key}
+    with board.place(JOB, 3) as first, board.place(JOB, 4) as second:
+        assert {running.key for running in board.running()} == {first.key, second.key}
+        board.say(second, Said(is_cancelled=True))
+        assert not board.heard(*first.key).is_cancelled
+        assert board.heard(*second.key).is_cancelled
+        board.erase(first)
+        assert board.running() == [second]
+        with board.place(JOB, 5) as third:
+            assert {running.key for running in board.running()} == {second.key, third.key}
 
 
 def test_an_attempt_that_fails_leaves_the_board(board: Board) -> None:

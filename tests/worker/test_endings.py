@@ -19,9 +19,9 @@ from jobs.registry import Registry
 from jobs.settings import Settings
 from jobs.states import JobState
 from tests.eventually import eventually
+from tests.worker.attempting import make, outcome_of
 from tests.worker.platform import Platform
 from worker.board import ThreadBoard
-from worker.execute import execute
 from worker.lines import Lines
 from worker.patience import until_answered
 from worker.runtime import Runtime
@@ -47,17 +47,17 @@ def test_whatever_a_handler_raises_is_a_failure(
     runtime: Runtime, platform: Platform, kind: str, name: str
 ) -> None:
     job = platform.submit(kind, {"name": name})
-    assert execute(runtime, job.id, 1).outcome is Outcome.FAILED
+    assert outcome_of(runtime, job) is Outcome.FAILED
     row = platform.row(job)
     assert (row.state, row.failures, row.crashes) == (JobState.FAILED, 1, 0)
     assert (row.error["cause"], row.error["type"]) == ("exception", name)
     after = platform.submit("test.echo_io", {"value": 1})
-    assert execute(runtime, after.id, 1).outcome is Outcome.SUCCEEDED
+    assert outcome_of(runtime, after) is Outcome.SUCCEEDED
 
 
 def test_endless_recursion_is_a_failure(runtime: Runtime, platform: Platform) -> None:
     job = platform.submit("odd.recurses")
-    execute(runtime, job.id, 1)
+    make(runtime, job)
     assert platform.row(job).error["type"] == "RecursionError"
 
 
@@ -65,7 +65,7 @@ def test_an_end_that_cannot_be_stored_is_a_failure_for_good(
     runtime: Runtime, platform: Platform
 ) -> None:
     job = platform.submit("odd.much_later")
-    assert execute(runtime, job.id, 1).outcome is Outcome.FAILED
+    assert outcome_of(runtime, job) is Outcome.FAILED
     row = platform.row(job)
     assert (row.state, row.failures) == (JobState.FAILED, 1)
     assert "retried, cannot be stored" in row.error["message"]
@@ -77,7 +77,7 @@ def test_a_late_report_changes_nothing_but_the_word_for_its_attempt(
 ) -> None:
     job = platform.submit("test.waits", {"path": str(notes), "seconds": 30})
     with ThreadPoolExecutor(1) as pool:
-        late = pool.submit(execute, runtime, job.id, 1)
+        late = pool.submit(outcome_of, runtime, job)
         eventually(notes.exists)
         platform.execute("UPDATE job SET lease_until = now() WHERE id = :id", id=job.id)
         with engine.begin() as connection:
@@ -85,10 +85,10 @@ def test_a_late_report_changes_nothing_but_the_word_for_its_attempt(
         assert platform.attempts(job) == [(1, "crashed", "crashed")]
         before = platform.row(job), platform.events(job)
         Path(f"{notes}.go").touch()
-        assert late.result(15).outcome is Outcome.LEASE_LOST
+        assert late.result(15) is Outcome.LEASE_LOST
     assert (platform.row(job), platform.events(job)) == before
     assert platform.attempts(job) == [(1, "lease_lost", "crashed")]
-    assert execute(runtime, job.id, 2).outcome is Outcome.SUCCEEDED
+    assert outcome_of(runtime, job, 2) is Outcome.SUCCEEDED
     with engine.connect() as connection:
         assert [each for each in audit(connection).findings if each.job_id == job.id] == []
 

@@ -21,7 +21,6 @@ from tests.eventually import eventually
 from tests.worker.nodes import WorkerNode
 from tests.worker.platform import Platform
 from worker.board import ThreadBoard
-from worker.execute import execute
 from worker.runtime import Runtime
 
 LEASE = 4.0  # seconds: the fence after less than three
