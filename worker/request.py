@@ -27,13 +27,12 @@ class Request(request.Request):
             return True
         return bool(super().revoked())
 
-    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
-        """The first attempt brought a result, or raised."""
-        failed, retval, runtime = failed__retval__runtime
-        if not failed and isinstance(retval, Listed):
-            self._tell(retval.others)
-            retval = retval.word
-        return super().on_success((failed, retval, runtime), **kwargs)
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
+        """Whoever watches hears of the bell's task, and with its success of the list's others."""
+        if type == "task-succeeded" and (listed := Listed.read(fields["result"])) is not None:
+            self._tell(listed.others)
+            fields["result"] = repr(listed.word)
+        super().send_event(type, **fields)
 
     def on_failure(
         self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False
@@ -47,6 +46,7 @@ class Request(request.Request):
             app.watch.heard(self.worker_pid, str(error))
         if isinstance(error, AttemptFailed) and len(error.args) > 1:
             self._tell(error.args[1])
+            error.args = error.args[:1]
         super().on_failure(exc_info, send_failed_event, return_ok)
 
     def _runs_here(self) -> bool:
@@ -69,7 +69,7 @@ class Request(request.Request):
         for task, word, is_fine, began, ended in others:
             facts = {"uuid": task, "name": self.name, "args": "(1 attempt)", "kwargs": "{}"}
             eventer.send("task-received", timestamp=began, retries=0, eta=None, **facts)
-            eventer.send("task-started", uuid=task, timestamp=began, pid=self.worker_pid)
+            eventer.send("task-started", uuid=task, timestamp=began)
             if is_fine:
                 outcome: dict[str, Any] = {"result": repr(word), "runtime": ended - began}
             else:

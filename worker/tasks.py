@@ -3,6 +3,7 @@
 What Celery and Flower learn is the outcome's word; results, messages and args stay in PostgreSQL.
 """
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
     Request = "worker.request:Request"
     throws = (AttemptFailed,)
     ignore_result = True
+    resultrepr_maxsize = 16_384  # characters: twice what a list of twenty needs
 
     def run(self, attempts: Sequence[Any], *, is_limited: bool = False) -> "str | Listed":
         """The outcome of the first attempt.
@@ -54,7 +56,7 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
             app.runtime().hints.wake([info["routing_key"]])
         first, *others = made
         if not first.is_fine:
-            raise AttemptFailed(first.word, others)
+            raise AttemptFailed(first.word, others) if others else AttemptFailed(first.word)
         return Listed(first.word, others) if others else first.word
 
     def _make(self, attempts: Sequence[tuple[UUID, int]]) -> "Iterator[Made | None]":
@@ -81,11 +83,25 @@ class Made(NamedTuple):
     ended: float
 
 
-class Listed(NamedTuple):
-    """The first attempt of a list has brought a result."""
+class Listed:
+    """The first attempt of a list has brought a result.
 
-    word: str
-    others: list[Made]
+    Celery gives its parent no more than the text of it, which is read there again.
+    """
+
+    def __init__(self, word: str, others: Sequence[Made]) -> None:
+        self.word, self.others = word, others
+
+    def __repr__(self) -> str:
+        return json.dumps([self.word, *self.others])
+
+    @classmethod
+    def read(cls, text: str) -> "Listed | None":
+        """None, where the text is not from here."""
+        if not text.startswith("["):
+            return None
+        word, *others = json.loads(text)
+        return cls(word, [Made(*each) for each in others])
 
 
 def _word(end: Ended) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dev.ports import free_port
+from jobs.broker import Bell
 from jobs.settings import Settings
 from tests.eventually import eventually
 from tests.worker.nodes import ROOT, ProcessNode, environment
@@ -108,6 +109,25 @@ def test_flower_learns_the_outcome_and_nothing_more(attempts: dict[str, dict[str
     assert attempts["test.gives_up"]["exception"] == "AttemptFailed('failed: fail')"
     assert "s3cret" not in json.dumps(attempts)
     assert "for good" not in json.dumps(attempts)
+
+
+@pytest.mark.parametrize("first", ["test.echo", "test.gives_up"])
+@pytest.mark.usefixtures("attempts")
+def test_the_attempts_of_a_list_are_shown_one_by_one(
+    flower: Flower, platform: Platform, first: str
+) -> None:
+    kinds = (first, "test.echo", "test.gives_up", "test.echo")
+    jobs = [platform.submit(kind, {"value": "s3cret"}) for kind in kinds]
+    bell = Bell("default", first, tuple((job.id, 1) for job in jobs), 5)
+    platform.broker.ring([bell])
+    shown = [_final(flower, f"{job.id}:1") for job in jobs]
+    fine = ["FAILURE" if kind == "test.gives_up" else "SUCCESS" for kind in kinds]
+    assert [task["state"] for task in shown] == fine
+    assert shown[1]["result"] == "'succeeded'"
+    assert {task["exception"] for task in shown if task["exception"]} == {
+        "AttemptFailed('failed: fail')"
+    }
+    assert all(task["received"] <= task["started"] for task in shown)
 
 
 @pytest.mark.parametrize("path", ["/", "/tasks", "/api/tasks", "/api/workers", "/metrics"])

@@ -18,6 +18,7 @@ from jobs.settings import Settings
 from jobs.states import JobState
 from tests.conftest import create_database, migrate
 from tests.eventually import eventually
+from tests.worker.attempting import outcome_of
 from tests.worker.nodes import WorkerNode
 from tests.worker.platform import Platform
 from worker.board import ThreadBoard
@@ -84,7 +85,7 @@ def test_a_worker_frozen_past_its_lease_finds_its_attempt_lost(
     assert platform.attempts(job) == [(1, "crashed", "crashed")]
     Path(f"{notes}.go").touch()
     other = Runtime(settings, platform.registry, uuid4(), ThreadBoard(), forked=False)
-    assert execute(other, job.id, 2).outcome is Outcome.SUCCEEDED
+    assert outcome_of(other, job, 2) is Outcome.SUCCEEDED
     row, events = platform.row(job), platform.events(job)
     os.killpg(node.pid, signal.SIGCONT)
     lost = [(1, "lease_lost", "crashed"), (2, "succeeded", None)]

@@ -14,6 +14,7 @@ from jobs import dispatch
 from jobs.broker import Bell, Broker
 from jobs.dispatch import Standing, Turns
 from jobs.errors import BrokerUnavailable
+from worker.dispatcher.lists import Lists
 from worker.dispatcher.loop import Rest
 from worker.dispatcher.pace import Pace
 
@@ -49,6 +50,7 @@ class Dispatch:
         self._broker, self._lease, self._has_begun = broker, lease, has_begun
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
+        self._lists = Lists()
         self._rung = Pace()
         self._rang_at = -RECENT
         self._is_away = False  #: the broker
@@ -60,6 +62,7 @@ class Dispatch:
             return Rest(IDLE)
         with connection.begin():
             windows = self._look(connection)
+            self._lists.learn(connection)
         try:
             windows = [self._shorten(each) for each in windows]
         except BrokerUnavailable as error:
@@ -71,7 +74,7 @@ class Dispatch:
         if bells and not self._ring(connection, bells):
             pause = min(LONGEST_PAUSE, BROKER_PAUSE * 2.0 ** (self._refusals - 1))
             return Rest(pause, least=pause)
-        return self._rest(len(bells), has_backlog)
+        return self._rest(_count(bells), has_backlog)
 
     def end(self, connection: Connection) -> None:
         pass
@@ -119,7 +122,7 @@ class Dispatch:
             has_room = standing.rung < size
             picked = dispatch.pick(connection, standing, size, turns) if has_room else []
             self._paces[standing.queue].ring(len(picked))
-            bells += picked
+            bells += self._lists.put_together(picked, standing.slots)
             is_full = standing.rung + len(picked) >= size
             has_backlog = has_backlog or is_full or standing.is_counted
         return bells, has_backlog
@@ -143,3 +146,7 @@ class Dispatch:
         if not self._is_away:
             _log.warning("bells wait for the broker", reason=repr(error.__cause__))
         self._is_away = True
+
+
+def _count(bells: list[Bell]) -> int:
+    return sum(len(bell.attempts) for bell in bells)

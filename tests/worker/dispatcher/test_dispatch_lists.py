@@ -1,0 +1,84 @@
+"""Which bells are put together: those of quick kinds, as far as every slot gets some."""
+
+from itertools import chain
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Engine
+
+from jobs import lifecycle
+from jobs.broker import Bell
+from jobs.durations import measure
+from jobs.settings import Settings
+from tests.worker.platform import Platform
+from worker.dispatcher.lists import FEWEST, MOST, Lists
+
+
+def ring(kind: str, priority: int = 5) -> Bell:
+    return Bell("default", kind, ((uuid4(), 1),), priority)
+
+
+def known(**seconds: float) -> Lists:
+    lists = Lists()
+    lists._seconds = {name.replace("_", "."): value for name, value in seconds.items()}
+    return lists
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bells", "slots", "sizes"),
+    [
+        (0.001, 1, 2, [1]),
+        (0.001, 4, 2, [1] * 4),
+        (0.001, 8, 2, [2] * 4),
+        (0.001, 9, 2, [3] * 3),
+        (0.001, 1000, 2, [MOST] * 50),
+        (0.001, 1000, 100, [5] * 200),
+        (0.01, 1000, 2, [10] * 100),
+        (0.021, 100, 2, [1] * 100),
+    ],
+)
+def test_lists_are_as_long_as_their_work_is_short(
+    seconds: float, bells: int, slots: int, sizes: list[int]
+) -> None:
+    rung = [ring("a.b") for _ in range(bells)]
+    listed = known(a_b=seconds).put_together(rung, slots)
+    assert [len(bell.attempts) for bell in listed] == sizes
+    assert [*chain(*(bell.attempts for bell in listed))] == [bell.attempts[0] for bell in rung]
+
+
+def test_a_list_has_one_kind_and_one_priority() -> None:
+    rung = [ring(kind, priority) for kind in ("a.b", "c.d") * 50 for priority in (9, 1)]
+    of_each = {bell.attempts[0]: (bell.kind, bell.priority) for bell in rung}
+    listed = known(a_b=0.001, c_d=0.001).put_together(rung, 2)
+    assert len(listed) < len(rung)
+    for bell in listed:
+        assert {of_each[attempt] for attempt in bell.attempts} == {(bell.kind, bell.priority)}
+
+
+def test_of_an_unknown_kind_each_attempt_has_its_bell() -> None:
+    rung = [ring("a.b") for _ in range(100)]
+    assert Lists().put_together(rung, 2) == rung
+
+
+def test_how_long_attempts_take_is_learnt_from_those_that_were_rung(
+    platform: Platform, settings: Settings, engine: Engine
+) -> None:
+    jobs = [platform.submit("demo.sleep", {"seconds": 0}) for _ in range(FEWEST + 1)]
+    lists = Lists()
+    lists.put_together([Bell("default", "demo.sleep", ((j.id, 1),), 5) for j in jobs], slots=2)
+    with engine.begin() as connection:
+        lists.learn(connection)
+        assert lists._seconds == {}
+        for job in jobs[:FEWEST]:
+            lifecycle.start(connection, job.id, attempt=1, worker=uuid4(), lease=settings.lease)
+        connection.execute(
+            sa.text("UPDATE job SET started_at = now() - interval '1 h' WHERE id = ANY (:ids)"),
+            {"ids": [job.id for job in jobs[:FEWEST]]},
+        )
+        (running,) = measure(connection, [job.id for job in jobs])
+        assert (running.kind, running.attempts) == ("demo.sleep", FEWEST)
+        assert running.seconds >= 3600
+        lists._looked_at = 0
+        lists.learn(connection)
+        assert lists._seconds["demo.sleep"] >= 3600

@@ -1,0 +1,76 @@
+"""Lists: one bell for several quick attempts, where a message for each would cost more than them.
+
+A kind is quick when its attempts take less than QUICK on average, which is measured on some of
+those that were rung. Its bells are put together as far as every slot still gets some: a few jobs
+are rung one by one, a backlog in lists. A worker makes the attempts of a list one after the other,
+each with its own claim and report; whatever is left of a list that was lost is rung again.
+"""
+
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from jobs.broker import Bell
+from jobs.durations import measure
+
+T = TypeVar("T")
+
+QUICK = 0.02  # seconds: ten times what a message costs
+LONGEST = 0.1  # seconds of expected work: the last of a list hardly waits longer than alone
+MOST = 20  # attempts of one list; beyond, a message's share is not worth mentioning
+SHARES = 2  # lists for each slot, so that none is idle while another has too much
+SAMPLE = 20  # attempts of a kind that are looked at
+FEWEST = 5  # of these that have begun, or nothing is known
+LOOK_EVERY = 1.0  # seconds
+
+
+class Lists:
+    """What one dispatcher knows of how long kinds take. Of one thread."""
+
+    def __init__(self) -> None:
+        self._rung: defaultdict[str, deque[UUID]] = defaultdict(lambda: deque(maxlen=SAMPLE))
+        self._seconds: dict[str, float] = {}  #: of an attempt, by kind
+        self._looked_at = -LOOK_EVERY
+
+    def learn(self, connection: Connection) -> None:
+        """From time to time, what was rung lately is looked at. One statement."""
+        now = time.monotonic()
+        if not self._rung or now < self._looked_at + LOOK_EVERY:
+            return
+        self._looked_at = now
+        for kind, attempts, seconds in measure(connection, [*_flat(self._rung.values())]):
+            if attempts >= FEWEST:
+                self._seconds[kind] = seconds
+                del self._rung[kind]
+
+    def put_together(self, bells: Sequence[Bell], slots: int) -> list[Bell]:
+        """The same attempts in fewer bells, if their kinds are quick; in their order, within one.
+
+        `bells` are for one attempt each, of one queue that has so many `slots`.
+        """
+        alike: defaultdict[tuple[str, int], list[Bell]] = defaultdict(list)
+        for bell in bells:
+            alike[bell.kind, bell.priority].append(bell)
+            self._rung[bell.kind].append(bell.attempts[0][0])
+        return [bell for some in alike.values() for bell in self._listed(some, slots)]
+
+    def _listed(self, bells: Sequence[Bell], slots: int) -> list[Bell]:
+        size = min(self._most(bells[0].kind), math.ceil(len(bells) / (SHARES * max(slots, 1))))
+        if size <= 1:
+            return [*bells]
+        starts = range(0, len(bells), size)
+        lists = [tuple(_flat(bell.attempts for bell in bells[at : at + size])) for at in starts]
+        return [bells[0]._replace(attempts=attempts) for attempts in lists]
+
+    def _most(self, kind: str) -> int:
+        seconds = self._seconds.get(kind, math.inf)
+        return 1 if seconds > QUICK else min(MOST, int(LONGEST / max(seconds, LONGEST / MOST)))
+
+
+def _flat(parts: Iterable[Iterable[T]]) -> Iterable[T]:
+    return (each for part in parts for each in part)
