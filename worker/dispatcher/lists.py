@@ -49,7 +49,7 @@ class Lists:
                 del self._rung[kind]
 
     def put_together(self, bells: Sequence[Bell], slots: int) -> list[Bell]:
-        """The same attempts in fewer bells, if their kinds are quick; in their order, within one.
+        """The same attempts in fewer bells, if their kinds are quick; each at its first place.
 
         `bells` are for one attempt each, of one queue that has so many `slots`.
         """
@@ -57,7 +57,11 @@ class Lists:
         for bell in bells:
             alike[bell.kind, bell.priority].append(bell)
             self._rung[bell.kind].append(bell.attempts[0][0])
-        return [bell for some in alike.values() for bell in self._listed(some, slots)]
+        listed = [bell for some in alike.values() for bell in self._listed(some, slots)]
+        if len(alike) > 1:
+            places = {bell.attempts[0]: place for place, bell in enumerate(bells)}
+            listed.sort(key=lambda bell: places[bell.attempts[0]])
+        return listed
 
     def _listed(self, bells: Sequence[Bell], slots: int) -> list[Bell]:
         size = min(self._most(bells[0].kind), math.ceil(len(bells) / (SHARES * max(slots, 1))))

@@ -57,8 +57,17 @@ def test_a_list_has_one_kind_and_one_priority() -> None:
 
 
 def test_of_an_unknown_kind_each_attempt_has_its_bell() -> None:
-    rung = [ring("a.b") for _ in range(100)]
+    rung = [ring(kind) for _ in range(50) for kind in ("a.b", "c.d")]
     assert Lists().put_together(rung, 2) == rung
+
+
+def test_lists_keep_the_order_of_their_firsts() -> None:
+    rung = [ring(kind) for kind in ("a.b", "c.d", "e.f") for _ in range(8)][::-1]
+    listed = known(a_b=0.001, e_f=0.001).put_together(rung, 1)
+    places = [bell.attempts[0] for bell in rung]
+    firsts = [places.index(bell.attempts[0]) for bell in listed]
+    assert len(listed) == 2 + 8 + 2
+    assert firsts == sorted(firsts)
 
 
 def test_how_long_attempts_take_is_learnt_from_those_that_were_rung(
