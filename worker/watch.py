@@ -41,6 +41,7 @@ FENCED = Verdict(Stop.INTERRUPTED, "the worker could not reach the database")
 CANCELLED = Verdict(Stop.CANCELLED, "it did not heed the cancel request")
 LOST = Verdict(Stop.LOST, Stop.LOST.value)
 TERMINATED = Verdict(Stop.INTERRUPTED, "its process was told to stop")
+TAKEN_ALONG = Verdict(Stop.INTERRUPTED, "its process was ended for another attempt's sake")
 
 _log = structlog.get_logger(__name__)
 
@@ -217,8 +218,11 @@ class ProcessWatch(Watch):
             return
         # Halted, so that it does not go on to another attempt between the look and the kill.
         with suppress(ProcessLookupError), exits.halted(running.pid):
-            if running not in self.board.running():
+            standing = [each for each in self.board.running() if each.pid == running.pid]
+            if running not in standing:
                 return
+            for each in standing:
+                self._verdicts.setdefault((each.pid, *each.key), TAKEN_ALONG)
             self._verdicts[key] = verdict
             _log.info("killing a pool process", pid=running.pid, detail=verdict.detail)
             for pid, _ in family(running.pid):  # with what the handler has started
@@ -236,10 +240,18 @@ class ProcessWatch(Watch):
 
     def _judge(self, running: Running, now: float) -> Verdict | None:
         verdict = super()._judge(running, now)
+        if verdict is STOPPED and self._follows(running):
+            return None
         if verdict is None and running.memory_limit and running.is_handling:
             used = self._sampler.used(running)
             return _too_large(used, running.memory_limit) if used > running.memory_limit else None
         return verdict
+
+    def _follows(self, running: Running) -> bool:
+        """Whether it only waits to be claimed with the report of another attempt."""
+        return not running.is_claimed and any(
+            other.is_reporting and other.pid == running.pid for other in self.board.running()
+        )
 
     def heard(self, pid: int, words: str) -> None:
         self._words[pid] = exits.said(words)

@@ -22,7 +22,7 @@ from tests.eventually import eventually
 from tests.worker.platform import Platform
 from worker.board import Running, ThreadBoard
 from worker.reports import Reports
-from worker.watch import CANCELLED, ProcessWatch
+from worker.watch import CANCELLED, LOST, ProcessWatch
 
 WORKER = uuid4()
 
@@ -114,6 +114,32 @@ def test_another_attempt_in_the_same_process_is_not_ended(
     stage.watch.end(stage.running, CANCELLED)
     assert child.poll() is None
     assert psutil.Process(child.pid).status() != psutil.STATUS_STOPPED
+
+
+def test_a_report_is_waited_for_though_another_attempt_is_to_follow(
+    stage: Stage, child: subprocess.Popen[bytes], platform: Platform
+) -> None:
+    following = platform.submit("test.echo")
+    stage.board.write(stage.running._replace(is_reporting=True))
+    stage.board.write(Running(child.pid, following.id, 1, time.monotonic(), math.inf))
+    stage.watch.stop_now()
+    assert [stage.watch._judge(each, time.monotonic()) for each in stage.board.running()] == [
+        None,
+        None,
+    ]
+    platform.cancel(following)
+
+
+def test_what_is_ended_for_another_attempts_sake_has_not_crashed(
+    stage: Stage, child: subprocess.Popen[bytes], platform: Platform
+) -> None:
+    stage.board.write(stage.running._replace(is_reporting=True))
+    following = Running(child.pid, uuid4(), 1, time.monotonic(), math.inf)
+    stage.board.write(following)
+    stage.watch.begin(lambda: None)
+    stage.watch.end(following, LOST)
+    assert child.wait(10) == -signal.SIGKILL
+    eventually(lambda: platform.attempts(stage.job) == [(1, "interrupted", None)])
 
 
 class _Broken(ThreadBoard):
