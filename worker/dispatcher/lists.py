@@ -53,9 +53,9 @@ class Lists:
 
         `bells` are for one attempt each, of one queue that has so many `slots`.
         """
-        alike: defaultdict[tuple[str, int], list[Bell]] = defaultdict(list)
+        alike: defaultdict[tuple[str, int, bool], list[Bell]] = defaultdict(list)
         for bell in bells:
-            alike[bell.kind, bell.priority].append(bell)
+            alike[bell.kind, bell.priority, bell.is_limited].append(bell)
             self._rung[bell.kind].append(bell.attempts[0][0])
         listed = [bell for some in alike.values() for bell in self._listed(some, slots)]
         if len(alike) > 1:
