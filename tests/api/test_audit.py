@@ -10,6 +10,7 @@ from api import operating
 from jobs.states import JobState
 from jobs.trail.reading import TrailFilter, page_trail, prune_trail
 from jobs.trail.record import Actor, Deed, record
+from tests.api.belongings import Belongings, example
 from tests.api.serving import Api, problem
 from tests.conftest import ROOT
 from tests.jobs.making import make_job
@@ -131,6 +132,55 @@ def test_whatever_changes_something_has_its_word_in_the_trail(api: Api) -> None:
     assert changing - ONLY_ASK <= TOLD.keys()
     source = "".join(path.read_text() for path in (ROOT / "api").rglob("*.py"))
     assert [word for word in {*TOLD.values()} if f'{word}"' not in source] == []
+
+
+#: States of jobs to which the operation may be done; of the others SCHEDULED will do.
+OF_STATE = {
+    ("POST", "/v1/jobs/{job_id}/retry"): JobState.FAILED,
+    ("DELETE", "/v1/jobs/{job_id}"): JobState.SUCCEEDED,
+}
+#: Bodies that change something, where the OpenAPI document's examples need not.
+CHANGES: dict[tuple[str, str], Any] = {
+    ("POST", "/v1/bulk"): {"op": "retry", "filter": {"kind": "no.such"}, "expected_count": 0},
+    ("PATCH", "/v1/webhooks/{webhook_id}"): {"enabled": False},
+    ("POST", "/v1/triggers/{trigger_id}/replay"): {
+        "received_before": "2020-01-01T00:00:00Z",
+        "confirm": 0,
+    },
+    ("POST", "/v1/projects"): {"id": "audited", "name": "It"},
+    ("POST", "/v1/jobs/{job_id}/rerun"): {"args": {"value": 1}},
+}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_each_change_leaves_exactly_one_entry(api: Api, engine: Engine, method: str) -> None:
+    """Or one more in the entry of a minute."""
+    for operation, action in TOLD.items():
+        if operation[0] != method:
+            continue
+        template = operation[1]
+        belongings = Belongings(api, engine, OF_STATE.get(operation, JobState.SCHEDULED))
+        path = belongings.path(template)
+        if template.endswith("/resume"):
+            assert api.http.post(path.replace("/resume", "/pause"), json={}).is_success
+        before = told(engine)
+        body = CHANGES.get(operation, example(api, *operation))
+        files = {"file": ("a.txt", b"abc")} if template == "/v1/files" else None
+        more = {"files": files} if files else {} if body is None else {"json": body}
+        response = api.http.request(method, path, **more)
+        assert response.is_success, (operation, response.text)
+        new = {each: times for each, times in told(engine).items() if before.get(each, 0) != times}
+        assert new, operation
+        ((_, said), times), *others = new.items()
+        assert (others, times - before.get(next(iter(new)), 0)) == ([], 1), (operation, new)
+        assert said.endswith(action), (operation, said)
+
+
+def told(engine: Engine) -> dict[tuple[str, str], int]:
+    """How often each entry's action was done."""
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT id, action, times FROM audit"))
+        return {(str(row.id), row.action): row.times for row in rows}
 
 
 def test_what_was_refused_is_not_told(api: Api) -> None:

@@ -1,8 +1,6 @@
 """Projects: made by the operator, closed to each other on every address there is."""
 
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import httpx2
 import pytest
@@ -10,11 +8,8 @@ from sqlalchemy import Engine
 
 from api import operating, schemas
 from api.authentication import is_keyless
-from jobs.states import JobState
+from tests.api.belongings import Belongings, example
 from tests.api.serving import Api, problem
-from tests.jobs.making import make_job
-
-NOBODYS = "00000000-0000-7000-8000-000000000000"
 
 
 def with_key(api: Api, key: str) -> httpx2.Client:
@@ -62,79 +57,77 @@ def test_projects_are_listed_by_id_and_paged(api: Api) -> None:
 
 
 @pytest.fixture(scope="module")
-def foreign(api: Api, engine: Engine) -> dict[str, str]:
-    """What the project `default` has, by the names that addresses give to ids."""
-    with engine.begin() as connection:
-        job_id = str(make_job(connection, JobState.SCHEDULED))
-    file = api.http.post("/v1/files", files={"file": ("a.txt", b"abc")}).json()
-    key = api.http.post("/v1/keys", json={"name": "theirs"}).json()
-    return {
-        "job_id": job_id,
-        "file_id": file["id"],
-        "key_id": key["id"],
-        "project_id": "default",
-        "kind": "test.echo",
-    }
+def foreign(api: Api, engine: Engine) -> Belongings:
+    """What the project `default` has of everything that has an id."""
+    belongings = Belongings(api, engine)
+    for _, template in operations(api):
+        belongings.path(template)
+    return belongings
 
 
 #: Names in addresses that are no ids of a project's rows: what anybody may name.
 SHARED = {"kind", "queue", "limit"}
 
 
-def requests(api: Api, ids: dict[str, str]) -> Iterator[tuple[str, str, set[str]]]:
-    """Every operation on something that has an id, with these ids."""
-    for path, operations in api.app.openapi()["paths"].items():
-        names = set(re.findall(r"{(\w+)}", path))
-        if is_keyless(path) or not names - SHARED:
-            continue
-        filled = re.sub(r"{(\w+)}", lambda found: ids.get(found[1], NOBODYS), path)
-        for method in operations:
-            yield method.upper(), filled, names
+def operations(api: Api) -> list[tuple[str, str]]:
+    """Every operation on something that has an id: its method, and its address with names."""
+    return [
+        (method.upper(), template)
+        for template, found in api.app.openapi()["paths"].items()
+        if not is_keyless(template) and {*re.findall(r"{(\w+)}", template)} - SHARED
+        for method in found
+    ]
 
 
-def test_no_address_opens_what_is_anothers(api: Api, foreign: dict[str, str]) -> None:
-    asked = 0
+def seen(api: Api, foreign: Belongings) -> dict[str, str]:
+    """All that its owner can read of it."""
+    paths = [foreign.path(template) for method, template in operations(api) if method == "GET"]
+    answers = {path: api.http.get(path) for path in paths}
+    assert {path for path, answer in answers.items() if answer.status_code != 200} == set()
+    return {path: answer.text for path, answer in answers.items()}
+
+
+def test_no_address_opens_what_is_anothers(api: Api, foreign: Belongings) -> None:
+    before = seen(api, foreign)
+    assert len(before) > 15
     with api.client_of(project="nosy") as theirs:
-        for method, path, names in requests(api, foreign):
-            response = _ask(theirs, method, path)
-            assert response.status_code in {404, 422}, (method, path, response.text)
-            if response.status_code == 422:  # the body is looked at first: then it must fit
-                assert names - foreign.keys(), (method, path, response.text)
-            asked += 1
-    assert asked > 12
-    assert api.job(foreign["job_id"])["state"] == "scheduled"
-    assert api.http.get(f"/v1/files/{foreign['file_id']}").status_code == 200
+        for method, template in operations(api):
+            path, body = foreign.path(template), example(api, method, template)
+            response = theirs.request(method, path, **({} if body is None else {"json": body}))
+            assert response.status_code == 404, (method, path, response.text)
+    assert len(operations(api)) > 40
+    assert seen(api, foreign) == before
 
 
-BODIES: dict[str, Any] = {"/v1/projects/default/keys": {"name": "thief"}}
+@pytest.mark.parametrize("gate", ["key:theirs", "kind:test.echo", "queue:default"])
+def test_nobody_limits_or_pauses_what_is_anothers(api: Api, gate: str) -> None:
+    before = api.http.get(f"/v1/limits/{gate}").json()
+    with api.client_of(project="busy") as theirs:
+        made = theirs.put(f"/v1/limits/{gate}", json={"concurrency": 1})
+        assert made.is_success
+        assert theirs.post(f"/v1/limits/{gate}/pause", json={}).is_success
+        after = api.http.get(f"/v1/limits/{gate}").json()
+        unnamed = {"instance", "request_id"}
+        assert {k: v for k, v in after.items() if k not in unnamed} == {
+            k: v for k, v in before.items() if k not in unnamed
+        }
+        assert theirs.delete(f"/v1/limits/{gate}").is_success
 
 
-def _ask(client: httpx2.Client, method: str, path: str) -> httpx2.Response:
-    if method in {"POST", "PUT", "PATCH"}:
-        return client.request(method, path, json=BODIES.get(path, {}))
-    return client.request(method, path)
-
-
-def test_waiting_for_anothers_job_ends_at_once(api: Api, foreign: dict[str, str]) -> None:
+def test_waiting_for_anothers_job_ends_at_once(api: Api, foreign: Belongings) -> None:
     with api.client_of(project="nosy") as theirs:
-        path = f"/v1/jobs/{foreign['job_id']}"
+        path = f"/v1/jobs/{foreign.of('job_id')}"
         problem(theirs.get(path, params={"wait": 30}), 404, "job-not-found")
         stream = {"Accept": "text/event-stream"}
         problem(theirs.get(f"{path}/events", headers=stream), 404, "job-not-found")
 
 
-def test_their_owner_finds_them_all(api: Api, foreign: dict[str, str]) -> None:
-    for method, path, names in requests(api, foreign):
-        if method == "GET" and names <= foreign.keys():
-            assert api.http.get(path).status_code == 200, path
-
-
-def test_no_list_shows_what_is_anothers(api: Api, foreign: dict[str, str]) -> None:
+def test_no_list_shows_what_is_anothers(api: Api, foreign: Belongings) -> None:
     with api.client_of(project="nosier") as theirs:
         for path, operations in api.app.openapi()["paths"].items():
             if "get" in operations and "{" not in path and not is_keyless(path):
                 response = theirs.get(path)
-                for name in ("job_id", "file_id", "key_id"):
-                    assert foreign[name] not in response.text, path
+                for name in foreign.ids.keys() - SHARED - {"project_id"}:
+                    assert foreign.of(name) not in response.text, (path, name)
         queues = {each["name"]: each for each in theirs.get("/v1/queues").json()["items"]}
         assert queues["default"]["scheduled"] == 0
