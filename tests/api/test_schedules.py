@@ -161,7 +161,7 @@ def test_the_how_to_does_what_it_says(api: Api) -> None:
     assert len(bodies) == 3
     for body in bodies:
         assert api.http.post("/v1/schedules", json=json.loads(body)).status_code == 201
-    (python,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    _, python = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
     exec(python, names)
     kind = find_kind(names["report"])
