@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 
 class NotStorable(ValueError):
     """The document holds something that no jsonb column can."""
@@ -12,7 +14,7 @@ class NotStorable(ValueError):
 def encode(document: Any) -> str:
     """The document as compact JSON text. NotStorable says what stands in the way."""
     try:
-        text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(document)
         text.encode()
     except UnicodeEncodeError as error:
         raise NotStorable("a string holds half a surrogate pair") from error

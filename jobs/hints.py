@@ -80,13 +80,13 @@ class Hints:
                 self._waiting.append((WAKE, event.queue.encode()))
             elif event.type == ASKED_TO_END:
                 self._waiting.append((CANCEL, f"{event.id}:{event.attempt}".encode()))
-        self._something.set()
+        self._rouse()
 
     def wake(self, queues: Iterable[str]) -> None:
         """The dispatcher looks at these queues soon."""
         for queue in queues:
             self._waiting.append((WAKE, queue.encode()))
-        self._something.set()
+        self._rouse()
 
     def close(self) -> None:
         """What waits has been sent, if Redis answers within a second."""
@@ -94,6 +94,11 @@ class Hints:
         self._something.set()
         self._thread.join(2 * TIMEOUT)
         self._client.close()
+
+    def _rouse(self) -> None:
+        # While the sender gathers it is awake, and looks once more after it has cleared this.
+        if not self._something.is_set():
+            self._something.set()
 
     def _run(self) -> None:
         sent_at = -math.inf

@@ -11,6 +11,8 @@ from sqlmodel import col
 from jobs.models import Job
 from jobs.states import JobState
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 class JobView(NamedTuple):
     """A row of `job` without what is nobody's business: secrets, bells, leases."""
@@ -59,7 +61,7 @@ class EventView(NamedTuple):
 
     def json(self) -> str:
         """The Event of the contract, without line breaks: how it goes out, and into hints."""
-        data = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
+        data = _ENCODER.encode(self.data) if self.data else "{}"
         return f'{self._start()},"data":{data}}}'
 
     def json_without_data(self) -> str:

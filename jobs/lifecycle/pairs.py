@@ -1,9 +1,8 @@
-"""Two moves in one round trip and one commit: an attempt's success, and the claim of the next one.
+"""Two moves in one statement: an attempt's success, and the claim of the next one.
 
-For lists of quick attempts, where the way to PostgreSQL and the commit cost more than the work. The
-two statements are sent together in psycopg's pipeline mode, where they are one transaction: both
-are done or neither (https://www.postgresql.org/docs/current/libpq-pipeline-mode.html). Whose job
-has been taken away meanwhile still claims the next one: a move that finds no row is no error.
+For lists of quick attempts, where the way to PostgreSQL and the commit cost more than the work.
+Being one statement, both are done or neither. Whose job has been taken away meanwhile still claims
+the next one: a move that finds no row is no error.
 """
 
 from collections.abc import Mapping
@@ -15,11 +14,16 @@ from uuid import UUID
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import Connection, Dialect
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.sql.visitors import replacement_traverse
 
+from jobs import documents
 from jobs.attempts import Usage
 from jobs.lifecycle.reports import start_binds, success_binds
-from jobs.lifecycle.statements import SINGLE, START, Claim, Moved
+from jobs.lifecycle.statements import CLAIMED, ONE, Claim, Moved, statement_of
 from jobs.states import JobState, Move
+
+_NEXT = "next_"  # begins the names of the second move's parameters
 
 
 class Success(NamedTuple):
@@ -46,55 +50,74 @@ def succeed_and_start(
     """As `succeed` and `start`, where None stands for LeaseLost of either.
 
     `connection` is in autocommit mode. psycopg.Error: whether both were done is not known, unless
-    the server refused them. Locks: the first job's row and then the second's, for one commit.
+    the server refused them. Locks: both jobs' rows, for one commit.
     """
     raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-    succeed, start = _success(connection.dialect), _start(connection.dialect)
-    with raw.pipeline():
-        ended = raw.execute(succeed.text, succeed.bound(success_binds(*success)))
-        begun = raw.execute(start.text, start.bound(start_binds(*following)))
-    moved, claimed = ended.fetchone(), begun.fetchone()
+    statement = _statement(connection.dialect)
+    binds = success_binds(*success)
+    binds |= {_NEXT + name: value for name, value in start_binds(*following).items()}
+    with psycopg.RawCursor(raw) as cursor:
+        row = cursor.execute(statement.text, statement.ordered(binds)).fetchone()
+    assert row is not None
+    moved, claimed = row[:_MOVED], row[_MOVED:]
     return (
-        None if moved is None else Moved._make(_read(moved)),
-        None if claimed is None else Claim._make(_read(claimed)),
+        None if moved[0] is None else Moved._make(_read(moved)),
+        None if claimed[0] is None else Claim._make(_read(claimed)),
     )
 
 
-class _Compiled:
-    """A statement as the driver wants it, compiled once."""
+class _Statement:
+    """As the driver wants it, written once: its constants stand in its text."""
 
-    def __init__(self, statement: sa.Select[Any], dialect: Dialect) -> None:
-        self._compiled = statement.compile(dialect=dialect)
-        self.text: Any = self._compiled.string
-        self._processors = {
-            name: processor
-            for name, parameter in self._compiled.binds.items()
-            if (processor := parameter.type.dialect_impl(dialect).bind_processor(dialect))
+    def __init__(self, dialect: Dialect) -> None:
+        ended = _part(Move.SUCCEED, "ended", "", dialect)
+        begun = _part(Move.START, "begun", _NEXT, dialect)
+        either = sa.select(sa.literal_column("1")).subquery("either")
+        rows = either.outerjoin(ended, sa.true()).outerjoin(begun, sa.true())
+        found = sa.select(*ended.c, *begun.c).select_from(rows)
+        numbered: Dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+        compiled = found.compile(dialect=numbered)
+        self.text: Any = compiled.string
+        self._names: list[str] = compiled.positiontup or []
+        self._documents = {
+            name for name in self._names if isinstance(compiled.binds[name].type, sa.JSON)
         }
-        self._constants = self._processed(self._compiled.params)
 
-    def bound(self, binds: Mapping[str, Any]) -> dict[str, Any]:
+    def ordered(self, binds: Mapping[str, Any]) -> list[Any]:
         """The parameters for these values."""
-        return self._constants | self._processed(binds)
-
-    def _processed(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        processors = self._processors
-        return {
-            name: processors[name](value) if name in processors else value
-            for name, value in values.items()
-        }
+        documents_, encode = self._documents, documents.encode
+        return [
+            encode(value) if name in documents_ and value is not None else value
+            for name, value in ((name, binds[name]) for name in self._names)
+        ]
 
 
 @lru_cache(maxsize=4)
-def _success(dialect: Dialect) -> _Compiled:
-    return _Compiled(SINGLE[Move.SUCCEED], dialect)
+def _statement(dialect: Dialect) -> _Statement:
+    return _Statement(dialect)
 
 
-@lru_cache(maxsize=4)
-def _start(dialect: Dialect) -> _Compiled:
-    return _Compiled(START, dialect)
+def _part(move: Move, name: str, prefix: str, dialect: Dialect) -> sa.Subquery:
+    def replaced(element: Any, **_: Any) -> sa.ColumnElement[Any] | None:
+        if not isinstance(element, sa.BindParameter):
+            return None
+        if not element.unique:
+            return sa.bindparam(prefix + element.key, type_=element.type)
+        return sa.literal_column(_constant(element, dialect), type_=element.type)
+
+    more = CLAIMED if move is Move.START else ()
+    statement: Any = statement_of(move, ONE, more=more, name=name)
+    whole: sa.Select[Any] = replacement_traverse(statement, {}, replaced)
+    return whole.subquery()
 
 
+def _constant(element: sa.BindParameter[Any], dialect: Dialect) -> str:
+    if isinstance(element.type, sa.JSON) and element.value is not None:
+        return f"'{documents.encode(element.value)}'"  # of ours: there is no quote in it
+    return str(element.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+_MOVED = len(Moved._fields)
 _STATE = Moved._fields.index("state")
 
 

@@ -63,8 +63,12 @@ def statement_of(
     which: sa.ColumnElement[bool],
     guard: sa.ColumnElement[bool] | None = None,
     more: Sequence[str] = (),
+    name: str = "moved",
 ) -> sa.Select[Any]:
-    """WITH moved AS (UPDATE job …), logged AS (INSERT INTO job_event …) SELECT … FROM moved."""
+    """WITH moved AS (UPDATE job …), logged AS (INSERT INTO job_event …) SELECT … FROM moved.
+
+    Two that are to be put together need different names.
+    """
     rule = RULES[move]
     # By its text: a plan made on a young table would go by a small partial index, and be kept.
     is_source = sa.cast(col(Job.state), sa.Text).in_(
@@ -75,21 +79,21 @@ def statement_of(
         .where(which, is_source, rule.guard if guard is None else guard)
         .values(state=written(move.target), seq=col(Job.seq) + 1, **rule.changes)
         .returning(Job, NOW.label("at"))
-        .cte("moved")
+        .cte(name)
     )
     facts = _facts(move, moved).label("data")
     event = sa.select(
         moved.c.id, moved.c.seq, sa.literal(move.event), moved.c.at, moved.c.attempt, facts
     )
     columns = ["job_id", "seq", "type", "at", "attempt", "data"]
-    logged = sa.insert(JobEvent).from_select(columns, event).cte("logged")
-    shown = [*(moved.c[name] for name in _SHOWN), sa.literal(move.event).label("type")]
-    statement = sa.select(*shown, moved.c.at, facts, *(moved.c[name] for name in more))
+    logged = sa.insert(JobEvent).from_select(columns, event).cte(f"{name}_logged")
+    shown = [*(moved.c[each] for each in _SHOWN), sa.literal(move.event).label("type")]
+    statement = sa.select(*shown, moved.c.at, facts, *(moved.c[each] for each in more))
     statement = statement.add_cte(logged)
     if move.ends_attempt:
-        statement = statement.add_cte(_ended(move, moved))
+        statement = statement.add_cte(_ended(move, moved).cte(f"{name}_ended"))
     if move is Move.STEP:
-        statement = statement.add_cte(_stored(moved))
+        statement = statement.add_cte(_stored(moved).cte(f"{name}_stored"))
     return statement
 
 
@@ -107,7 +111,7 @@ def _facts(move: Move, moved: sa.CTE) -> sa.ColumnElement[Any]:
     return sa.func.coalesce(FACTS, sa.literal({}, JSONB), type_=JSONB)
 
 
-def _ended(move: Move, moved: sa.CTE) -> sa.CTE:
+def _ended(move: Move, moved: sa.CTE) -> sa.Insert:
     names = ["outcome", "cause", "error", "max_rss_bytes", "cpu_seconds"]
     facts = [
         outcome_of(move),
@@ -120,15 +124,15 @@ def _ended(move: Move, moved: sa.CTE) -> sa.CTE:
         moved.c.id, moved.c.attempt, moved.c.worker, moved.c.started_at, moved.c.at, *facts
     )
     columns = ["job_id", "attempt", "worker", "started_at", "finished_at", *names]
-    return sa.insert(JobAttempt).from_select(columns, row).cte("ended")
+    return sa.insert(JobAttempt).from_select(columns, row)
 
 
-def _stored(moved: sa.CTE) -> sa.CTE:
+def _stored(moved: sa.CTE) -> sa.Insert:
     row = sa.select(
         moved.c.id, bind("name", sa.Text), moved.c.attempt, moved.c.at, bind("returned", JSONB)
     )
     columns = ["job_id", "name", "attempt", "at", "result"]
-    return sa.insert(JobStep).from_select(columns, row).cte("stored")
+    return sa.insert(JobStep).from_select(columns, row)
 
 
 def overdue(longest: Any, *conditions: sa.ColumnExpressionArgument[bool]) -> sa.ColumnElement[bool]:
