@@ -28,26 +28,31 @@ from api import (
     trail,
 )
 from api.authentication import Authentication
-from api.bus import events, triggers
+from api.bus import consumers, events, streaming, triggers
+from api.bus.following import record
 from api.database import Database
 from api.draining import Draining
 from api.edge import Edge
 from api.flow import explain, limits
-from api.hub import Hub
+from api.hub import Hub, Topic
 from api.intake import IntakeWriter
 from api.keyring import Keyring
+from api.members import Members
 from api.metrics import Metrics
 from api.openapi import Application
 from api.parts import Parts
 from api.rates import Rates
 from api.readiness import Readiness
+from api.recorded import recorded
 from api.revocation import Revocation
 from api.schedules import routes as schedules
 from api.sockets import Sockets
-from api.tail import Tail
+from api.tail import Source, Tail
 from api.webhooks import deliveries as webhook_deliveries
 from api.webhooks import endpoints as webhook_endpoints
 from api.ws import asyncapi, routes, tickets
+from jobs.bus.stream import read_stream
+from jobs.feed import read_feed
 from jobs.files import FileStore
 from jobs.hints import Hints
 from jobs.ids import uuid7
@@ -77,12 +82,17 @@ ROUTERS = (
     bulk.router,
     projects.router,
     trail.router,
+    streaming.router,
     events.router,
+    consumers.router,
     triggers.router,
     health.router,
     docs.router,
     asyncapi.router,
 )
+
+_JOBS = Source(Topic.JOBS, read_feed, lambda fed: recorded(fed.event))
+_BUS = Source(Topic.BUS, read_stream, record)
 
 #: For pages of the origins that are allowed.
 _CORS: dict[str, Any] = {
@@ -162,7 +172,9 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
             readiness=readiness,
             draining=draining,
             hub=hub,
-            tail=await stack.enter_async_context(Tail(database, hub, draining)),
+            tail=await stack.enter_async_context(Tail(database, hub, draining, _JOBS)),
+            bus_tail=await stack.enter_async_context(Tail(database, hub, draining, _BUS)),
+            members=await stack.enter_async_context(Members(database, hub, hints)),
             revocation=revocation,
             sockets=Sockets(revocation, draining, rates, settings.sockets_per_key),
             vault=Vault.of(settings),

@@ -66,6 +66,7 @@ SCOPES: Mapping[str, tuple[Scope, Scope]] = {
     "workers": (Scope.JOBS_READ, Scope.JOBS_WRITE),
     "ws-tickets": (Scope.JOBS_READ, Scope.JOBS_READ),  # a ticket opens no more than its key
     "events": (Scope.EVENTS_READ, Scope.EVENTS_WRITE),
+    "consumers": (Scope.EVENTS_READ, Scope.EVENTS_CONSUME),
     "triggers": (Scope.JOBS_READ, Scope.TRIGGERS_WRITE),
     "webhooks": (Scope.JOBS_READ, Scope.WEBHOOKS_WRITE),
     "schedules": (Scope.JOBS_READ, Scope.SCHEDULES_WRITE),

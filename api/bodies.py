@@ -187,6 +187,7 @@ class NewTicket(_Body):
                 Scope.JOBS_READ,
                 Scope.JOBS_WRITE,
                 Scope.EVENTS_READ,
+                Scope.EVENTS_CONSUME,
                 Scope.EVENTS_WRITE,
             ]
         ],

@@ -82,6 +82,8 @@ TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
     errors.DeliveryPending: _plain("delivery-pending"),
     errors.SecretKeyMissing: _plain("secret-key-missing"),
     errors.EventMissing: _plain("event-not-found"),
+    errors.ConsumerMissing: _plain("consumer-not-found"),
+    errors.ConsumerTaken: _plain("consumer-taken"),
     errors.TriggerMissing: _plain("trigger-not-found"),
     errors.TriggerInCode: _plain("trigger-in-code"),
     errors.CountDiffers: _count_differs,

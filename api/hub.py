@@ -12,6 +12,7 @@ Everything here belongs to the event loop's thread.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from api.recorded import Page, hinted_job, page_of, read_hint
 from api.subscription import Subscription
 from jobs.errors import DatabaseUnavailable
 from jobs.events import News, read_history, read_news
+from jobs.hints import PUBLISHED
 
 SWEEP_EVERY = 1.5  # seconds; streams promise to be at most 2 s late when hints are lost
 GATHER = 0.02  # seconds in which a gap may close by itself, or share its query with others
@@ -53,13 +55,20 @@ class Reads(Protocol):
     ) -> T: ...
 
 
+class Topic(Enum):
+    """What hints are about."""
+
+    JOBS = "jobs"
+    BUS = "bus"  #: events that were published
+
+
 class Hub:
     """An async context manager, for as long as the process serves."""
 
     def __init__(self, database: Reads, broker_url: str, draining: Draining) -> None:
         self._database, self._draining = database, draining
         self._feeds: dict[bytes, Feed] = {}
-        self._hearers: set[Callable[[], None]] = set()
+        self._hearers: dict[Topic, set[Callable[[], None]]] = {each: set() for each in Topic}
         self._due = asyncio.Event()  # the log is to be read now
         self._sweep_due = False  # for all jobs
         self._reading = asyncio.Semaphore(READERS_AT_ONCE)
@@ -118,21 +127,22 @@ class Hub:
         self._rest_if_unwatched()
 
     @contextmanager
-    def hints(self, heard: Callable[[], None]) -> Iterator[None]:
-        """Inside, `heard` is called when something may have happened to any job."""
-        self._hearers.add(heard)
+    def hints(self, heard: Callable[[], None], topic: Topic) -> Iterator[None]:
+        """Inside, `heard` is called when something may have happened to what the topic names."""
+        hearers = self._hearers[topic]
+        hearers.add(heard)
         self._subscription.want()
         try:
             yield
         finally:
-            self._hearers.discard(heard)
+            hearers.discard(heard)
             self._rest_if_unwatched()
 
     def _feed(self, job_id: UUID) -> Feed:
         return self._feeds.get(_key(job_id)) or Feed(job_id)
 
     def _rest_if_unwatched(self) -> None:
-        if not self._feeds and not self._hearers:
+        if not self._feeds and not any(self._hearers.values()):
             self._subscription.unwant()
 
     async def read_page(self, project_id: str, feed: Feed, after: int) -> Page:
@@ -147,8 +157,10 @@ class Hub:
         return page
 
     def _hear(self, message: bytes) -> None:
-        for heard in self._hearers:
-            heard()
+        if message == PUBLISHED:
+            self._call(Topic.BUS)
+            return
+        self._call(Topic.JOBS)
         feed = self._feeds.get(hinted_job(message))
         if feed is not None and (hint := read_hint(message)) is not None:
             feed.hear(hint)
@@ -162,7 +174,11 @@ class Hub:
         """Hints may have been lost before, so that all jobs are looked at."""
         self._sweep_due = True
         self._due.set()
-        for heard in self._hearers:
+        for topic in Topic:
+            self._call(topic)
+
+    def _call(self, topic: Topic) -> None:
+        for heard in self._hearers[topic]:
             heard()
 
     def _wake_all(self) -> None:

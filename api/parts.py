@@ -10,12 +10,15 @@ from api.draining import Draining
 from api.hub import Hub
 from api.intake import IntakeWriter
 from api.keyring import Keyring, Principal
+from api.members import Members
 from api.metrics import Metrics
 from api.rates import Rates
 from api.readiness import Readiness
 from api.revocation import Revocation
 from api.sockets import Sockets
 from api.tail import Tail
+from jobs.bus.stream import StreamedEvent
+from jobs.feed import FeedEvent
 from jobs.files import FileStore
 from jobs.hints import Hints
 from jobs.registry import Registry
@@ -42,7 +45,9 @@ class Parts:
     readiness: Readiness
     draining: Draining
     hub: Hub
-    tail: Tail
+    tail: Tail[FeedEvent]  #: of the feed of all jobs
+    bus_tail: Tail[StreamedEvent]  #: of the events of the bus
+    members: Members
     revocation: Revocation
     sockets: Sockets
     vault: Vault  #: for secrets at rest

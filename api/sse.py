@@ -1,4 +1,4 @@
-"""A job's events as Server-Sent Events (WHATWG HTML, section 9.2)."""
+"""Server-Sent Events (WHATWG HTML, section 9.2), of a job among others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,22 +16,17 @@ RECONNECT_AFTER = 2000  # milliseconds, when the connection was lost
 BACK_AFTER = 1000  # milliseconds, when this server ends and another one takes over
 STALLED = 60.0  # seconds in which a client takes nothing; then it is let go
 
-_BYE = format_sse_event(
-    event="bye", data_str=f'{{"retry_after_ms":{BACK_AFTER}}}', retry=BACK_AFTER
-)
+BYE = format_sse_event(event="bye", data_str=f'{{"retry_after_ms":{BACK_AFTER}}}', retry=BACK_AFTER)
 _log = structlog.get_logger(__name__)
 
 
 class EventStream(EventSourceResponse):
-    """What the follower reads, until it is over, or `bye` when the process is told to end.
+    """A response of Server-Sent Events; who takes nothing of it for long is let go."""
 
-    It just ends where its key is not good any more: whoever comes back is told so.
-    """
-
-    def __init__(self, follower: Follower, key: Standing, resources: AsyncExitStack) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], resources: AsyncExitStack) -> None:
         """`resources` are closed with the response."""
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Vary": "Accept"}
-        super().__init__(_chunks(follower, key), headers=headers)
+        super().__init__(chunks, headers=headers)
         self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,7 +41,11 @@ class EventStream(EventSourceResponse):
                 _log.info("a client of an event stream takes nothing", path=scope["path"])
 
 
-async def _chunks(follower: Follower, key: Standing) -> AsyncIterator[bytes]:
+async def chunks_of(follower: Follower, key: Standing) -> AsyncIterator[bytes]:
+    """What the follower reads, until it is over, or `bye` when the process is told to end.
+
+    It just ends where its key is not good any more: whoever comes back is told so.
+    """
     yield format_sse_event(retry=RECONNECT_AFTER)
     while True:
         events = await follower.read(KEEP_ALIVE)
@@ -58,7 +57,7 @@ async def _chunks(follower: Follower, key: Standing) -> AsyncIterator[bytes]:
         elif follower.is_over or follower.is_gone or key.is_revoked:
             return
         elif follower.is_stopped:
-            yield _BYE
+            yield BYE
             return
         else:
             yield KEEPALIVE_COMMENT

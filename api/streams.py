@@ -17,7 +17,7 @@ from api.problems import Problem
 from api.promises import answer, problems
 from api.recorded import recorded
 from api.revocation import Standing
-from api.sse import EventStream
+from api.sse import EventStream, chunks_of
 from api.strict import StrictRoute
 from api.websocket import Listener, refuse, send_events
 from jobs.errors import JobsError
@@ -97,7 +97,7 @@ async def list_or_stream_events(
         key = Standing(follower.stop)
         stack.enter_context(parts.revocation.heeded(principal, key))
         stack.enter_context(parts.metrics.streaming("sse"))
-        return EventStream(follower, key, stack.pop_all())
+        return EventStream(chunks_of(follower, key), stack.pop_all())
 
 
 async def _all_events(parts: Parts, project_id: str, job_id: UUID, after: int) -> list[str]:

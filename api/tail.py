@@ -1,9 +1,10 @@
-"""The newest events of all jobs, read once for everybody in this process who follows the feed.
+"""The newest of a feed, read once for everybody in this process who follows it.
 
-Woken by hints, and every SWEEP_EVERY without them, it reads what has ended since its last look
-(jobs/feed.py) and keeps the newest of it. A reader that is further behind, or resumes from an old
-position, reads the log by itself until it has caught up; for none is anything queued. While nobody
-follows, nothing is read.
+There are two feeds: what happens to all jobs (jobs/feed.py), and the events of the bus
+(jobs/bus/stream.py). Woken by hints, and every SWEEP_EVERY without them, a tail reads what has
+ended since its last look and keeps the newest of it. A reader that is further behind, or resumes
+from an old position, reads the log by itself until it has caught up; for none is anything queued.
+While nobody follows, nothing is read.
 
 A reader joins like this: from now on looks include its project; it notes which batch comes next,
 and reads the log up to a moment after that. Whatever ends later is in that batch or in a later one;
@@ -12,19 +13,21 @@ what it has already is dropped.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
-from typing import NamedTuple, Self
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from uuid import UUID
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from api.draining import Draining
-from api.hub import DATABASE_PAUSE, SWEEP_EVERY, Hub, Reads, log_failure
-from api.recorded import Recorded, recorded
+from api.hub import DATABASE_PAUSE, SWEEP_EVERY, Hub, Reads, Topic, log_failure
+from api.recorded import Recorded
 from jobs.errors import DatabaseUnavailable
-from jobs.feed import FeedEvent, FeedFilter, Place, Position, Snapshot, read_feed, read_position
+from jobs.feed import Place, Position, Snapshot, read_position
 
 GATHER = 0.03  # seconds in which events share a query
 PAGE = 256  # events that are read, and held, at a time
@@ -34,17 +37,58 @@ KEPT_CHARACTERS = 4 * 1024 * 1024  # of JSON: log lines may be long
 _log = structlog.get_logger(__name__)
 
 
-class Passed(NamedTuple):
+class Fed(Protocol):
+    """An event, as the domain reads it out of a feed."""
+
+    @property
+    def key(self) -> tuple[UUID, int]: ...
+    @property
+    def xact_id(self) -> int: ...
+
+
+E = TypeVar("E", bound=Fed)
+A_contra = TypeVar("A_contra", contravariant=True)
+B_co = TypeVar("B_co", covariant=True)
+
+
+class Wanted(Protocol[A_contra]):
+    """Which events a reader wants."""
+
+    @property
+    def project_id(self) -> str: ...
+    def matches(self, event: A_contra, /) -> bool: ...
+
+
+class Page(Protocol[B_co]):
+    """Some events of a feed, and where their reader stands after them."""
+
+    @property
+    def events(self) -> Sequence[B_co]: ...
+    @property
+    def place(self) -> Place: ...
+    @property
+    def is_last(self) -> bool: ...
+
+
+class Source(NamedTuple, Generic[E]):
+    """A feed: how the next events of some projects are read, and how one goes out."""
+
+    topic: Topic  #: of the hints that there is something new
+    read: Callable[[Connection, Place, Collection[str], int], Page[E]]
+    record: Callable[[E], Recorded]
+
+
+class Passed(NamedTuple, Generic[E]):
     """An event of the feed, encoded once for all who read it."""
 
-    fed: FeedEvent
+    fed: E
     recorded: Recorded
 
 
-class Batch(NamedTuple):
+class Batch(NamedTuple, Generic[E]):
     """What one look has found: at least one event."""
 
-    events: list[Passed]
+    events: list[Passed[E]]
     began: Place  #: what was known before
     ended: Place  #: and is known with it
     characters: int
@@ -57,14 +101,14 @@ class Marked(NamedTuple):
     place: Place
 
 
-class Tail:
+class Tail(Generic[E]):
     """An async context manager, for as long as the process serves."""
 
-    def __init__(self, database: Reads, hub: Hub, draining: Draining) -> None:
+    def __init__(self, database: Reads, hub: Hub, draining: Draining, source: Source[E]) -> None:
         self.draining = draining
-        self._database, self._hub = database, hub
-        self._readers: set[FeedReader] = set()
-        self._batches: deque[Batch] = deque()
+        self._database, self._hub, self._source = database, hub, source
+        self._readers: set[FeedReader[E]] = set()
+        self._batches: deque[Batch[E]] = deque()
         self._events = self._characters = 0  # in them
         self._place: Place | None = None  # None: nobody follows
         self._looking = asyncio.Lock()  # held while looks go on; who joins waits for it
@@ -89,8 +133,8 @@ class Tail:
 
     @asynccontextmanager
     async def follow(
-        self, wanted: FeedFilter, after: Position | None = None
-    ) -> AsyncIterator["FeedReader"]:
+        self, wanted: Wanted[E], after: Position | None = None
+    ) -> AsyncIterator["FeedReader[E]"]:
         """The events after a position; without one, or if it is of another epoch, from now on.
 
         DatabaseUnavailable before anything else.
@@ -115,12 +159,12 @@ class Tail:
         """The newest one."""
         return await self._database.run(read_position)
 
-    async def read_page(self, place: Place, project_id: str) -> tuple[list[Passed], Place, bool]:
+    async def read_page(self, place: Place, project_id: str) -> tuple[list[Passed[E]], Place, bool]:
         """What comes after the place, where it ends, and whether that was all. For one reader."""
-        page = await self._database.run(read_feed, place, [project_id], PAGE)
-        return _passed(page.events), page.place, page.is_last
+        page = await self._database.run(self._source.read, place, [project_id], PAGE)
+        return self._passed(page.events), page.place, page.is_last
 
-    def batch(self, number: int) -> Batch | None:
+    def batch(self, number: int) -> Batch[E] | None:
         """The batch of that number, which has come; None: it is not kept any more."""
         first = self.next_number - len(self._batches)
         return None if number < first else next(islice(self._batches, number - first, None))
@@ -134,7 +178,7 @@ class Tail:
         is_away = False
         while True:
             await self._wanted.wait()
-            with self._hub.hints(self._due.set):
+            with self._hub.hints(self._due.set, self._source.topic):
                 while self._readers:
                     await self._pause()
                     try:
@@ -163,14 +207,17 @@ class Tail:
                 if (place := self._place) is None:
                     return
                 projects = {reader.wanted.project_id for reader in self._readers}
-                page = await self._database.run(read_feed, place, projects, PAGE)
+                page = await self._database.run(self._source.read, place, projects, PAGE)
                 if self._place is not place:
                     return  # all have left meanwhile
                 self._place, is_last = page.place, page.is_last
                 if page.events:
-                    self._keep(_passed(page.events), place, page.place)
+                    self._keep(self._passed(page.events), place, page.place)
 
-    def _keep(self, events: list[Passed], began: Place, ended: Place) -> None:
+    def _passed(self, events: Sequence[E]) -> list[Passed[E]]:
+        return [Passed(each, self._source.record(each)) for each in events]
+
+    def _keep(self, events: list[Passed[E]], began: Place, ended: Place) -> None:
         characters = sum(len(each.recorded.json) for each in events)
         batch = Batch(events, began, ended, characters)
         self._batches.append(batch)
@@ -184,10 +231,10 @@ class Tail:
         self._wake_all()
 
 
-class FeedReader:
+class FeedReader(Generic[E]):
     """One reader's way through the feed. However slow it is, it has only its place."""
 
-    def __init__(self, tail: Tail, wanted: FeedFilter) -> None:
+    def __init__(self, tail: Tail[E], wanted: Wanted[E]) -> None:
         self.wanted = wanted
         self.epoch = ""  #: of the database
         self.place = Place(Snapshot(0))  #: all up to here was handed out
@@ -252,14 +299,14 @@ class FeedReader:
             marked[-1] = Marked(marked[-1].recorded, ended)
         return marked
 
-    async def _from_log(self) -> tuple[list[Passed], Place, Place]:
+    async def _from_log(self) -> tuple[list[Passed[E]], Place, Place]:
         began, number = self.place, self._tail.next_number
         passed, ended, is_last = await self._tail.read_page(began, self.wanted.project_id)
         if is_last:
             self._is_behind, self._next, self._seen = False, number, ended.after
         return passed, began, ended
 
-    def _from_batch(self) -> tuple[list[Passed], Place, Place]:
+    def _from_batch(self) -> tuple[list[Passed[E]], Place, Place]:
         is_news = self._next < self._tail.next_number
         batch = self._tail.batch(self._next) if is_news else None
         if batch is None:
@@ -270,11 +317,6 @@ class FeedReader:
         return news, batch.began, batch.ended
 
 
-def _after(passed: Passed, began: Place, ended: Place) -> Place:
+def _after(passed: Passed[E], began: Place, ended: Place) -> Place:
     """The place behind an event in the middle of a piece."""
-    event = passed.fed.event
-    return Place(began.after, ended.newest, (event.job_id, event.seq))
-
-
-def _passed(events: list[FeedEvent]) -> list[Passed]:
-    return [Passed(each, recorded(each.event)) for each in events]
+    return Place(began.after, ended.newest, passed.fed.key)

@@ -66,6 +66,20 @@ class EventMissing(JobsError):
         self.event_id = event_id
 
 
+class ConsumerMissing(JobsError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no consumer {name}")
+        self.name = name
+
+
+class ConsumerTaken(JobsError):
+    """Somebody else follows under the name now."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"another member follows events as {name} now")
+        self.name = name
+
+
 class TriggerMissing(JobsError):
     def __init__(self, trigger_id: UUID) -> None:
         super().__init__(f"no trigger {trigger_id}")

@@ -31,7 +31,7 @@ _SNAPSHOT = r"([0-9]{1,19})((?:-[0-9]{1,19})*)"
 _POSITION = re.compile(
     rf"([0-9a-f]{{8}})\.{_SNAPSHOT}(?:~{_SNAPSHOT}~([0-9a-f]{{32}})~([0-9]{{1,10}}))?"
 )
-_FIRST = (UUID(int=0), 0)  # before every event
+FIRST = (UUID(int=0), 0)  #: before every event
 TELL_STATE = ("created", "reprioritised")  # their data does, for no move stands behind them
 _STATE_AFTER = {move.event: move.target for move in Move}
 
@@ -61,7 +61,7 @@ class Place:
 
     after: Snapshot
     until: Snapshot | None = None  #: None: no piece was begun
-    read: tuple[UUID, int] = _FIRST
+    read: tuple[UUID, int] = FIRST
 
     @property
     def newest(self) -> Snapshot:
@@ -123,6 +123,11 @@ class FeedEvent(NamedTuple):
     kind: str
     queue: str
     labels: dict[str, str]
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        """Its place in the order of a piece."""
+        return self.event.job_id, self.event.seq
 
     @property
     def state(self) -> str | None:
@@ -268,7 +273,7 @@ def _piece(connection: Connection, after: Snapshot, now: Snapshot, limit: int) -
 
 
 def window(after: Snapshot, until: Snapshot) -> dict[str, Any]:
-    """Which transactions `until` sees and `after` does not."""
+    """Which transactions `until` sees and `after` does not, as binds of a statement."""
     ended = [each for each in after.running if until.sees(each)]
     running = [*until.running]
     return {"ended": ended, "first": after.end, "end": until.end, "running": running}

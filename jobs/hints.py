@@ -3,8 +3,9 @@
 Streams and the dispatcher are right without them, only slower. One background sender per process;
 nobody who commits ever waits for Redis. Three channels. EVENTS carries each event as streams send
 it, so that they need not write it anew; `data` is left out where it is large or a log's, then the
-reader takes it from PostgreSQL. WAKE carries the name of a queue that has something new, CANCEL the
-running attempt that somebody asks to end, as `<job id>:<attempt>`.
+reader takes it from PostgreSQL; that the bus has something new is said as PUBLISHED. WAKE carries
+the name of a queue that has something new, CANCEL the running attempt that somebody asks to end, as
+`<job id>:<attempt>`.
 """
 
 import logging
@@ -25,6 +26,8 @@ from jobs.views import EventView
 EVENTS = "lading:events"
 WAKE = "lading:wake"
 CANCEL = "lading:cancel"
+PUBLISHED = b"published"  # said on EVENTS when there are new events of the bus
+BUS = "@bus"  # said on WAKE when some of them wait for a dispatcher; no queue is called that
 SCHEDULES = "@schedules"  # said on WAKE when a schedule has changed; no queue is called that
 MAX_BYTES = 4096  # of a hint; with more it would be a broadcast
 MAX_WAITING = 10_000  # hints; beyond, the oldest go: their readers look into PostgreSQL anyway
@@ -87,6 +90,11 @@ class Hints:
         for queue in queues:
             self._waiting.append((WAKE, queue.encode()))
         self._rouse()
+
+    def tell_published(self) -> None:
+        """Whoever follows the bus looks for new events soon."""
+        self._waiting.append((EVENTS, PUBLISHED))
+        self._something.set()
 
     def close(self) -> None:
         """What waits has been sent, if Redis answers within a second."""

@@ -64,9 +64,30 @@ class PublishedEvent(_Answer):
     received_at: datetime
     depth: int = Field(ge=0, description="How many jobs in a row led to it")
     error: str | None = Field(description="Why it was kept from firing anything")
+    job_id: UUID | None = Field(description="Whose handler published it")
     jobs: list[UUID] = Field(description="Those that it made")
     firings: list[Firing] = Field(description="The triggers that it met, one by one")
     links: dict[Literal["self"], str]
+
+
+class StreamedEvent(_Answer):
+    """An event as it was accepted; what came of it is told at its address."""
+
+    id: UUID = Field(description="Its address here; the publisher's id is in `event`")
+    event: CloudEvent
+    received_at: datetime
+    depth: int = Field(ge=0, description="How many jobs in a row led to it")
+    error: str | None = Field(description="Why it was kept from firing anything")
+    job_id: UUID | None = Field(description="Whose handler published it")
+    links: dict[Literal["self"], str]
+
+
+class StreamPage(_Answer):
+    """Some events, in the order in which they are followed."""
+
+    items: list[StreamedEvent] = Field(description="None: there is nothing more now")
+    position: str = Field(description="Behind them: ask for what comes `after` it")
+    member: UUID | None = Field(description="With `consumer`: to acknowledge them")
 
 
 class EventPage(_Answer):
@@ -153,6 +174,7 @@ def event_document(accepted: Accepted) -> dict[str, Any]:
         "received_at": accepted.received_at,
         "depth": accepted.depth,
         "error": accepted.error,
+        "job_id": accepted.job_id,
         "jobs": [firing.job_id for firing in accepted.firings if firing.job_id is not None],
         "firings": [
             {"trigger_id": each.trigger_id, "job_id": each.job_id, "error": each.error}

@@ -13,10 +13,11 @@ from api.errors import body_flaw, problem_of
 from api.hub import DATABASE_PAUSE
 from api.problems import Problem
 from api.tail import FeedReader
-from api.ws.frames import JOB, Filter, SubscribeJob, SubscribeJobs
+from api.ws.events import follow_events
+from api.ws.frames import JOB, Filter, SubscribeEvents, SubscribeJob, SubscribeJobs
 from api.ws.session import Session
 from jobs.errors import DatabaseUnavailable, JobsError
-from jobs.feed import FeedFilter, Position
+from jobs.feed import FeedEvent, FeedFilter, Position
 from jobs.queries import JobFilter, get_job, page_jobs
 from jobs.states import JobState
 from jobs.views import JobView
@@ -24,12 +25,14 @@ from jobs.views import JobView
 IN_SNAPSHOT = 50  # jobs, the newest: as many as a page of GET /v1/jobs
 
 
-async def follow(session: Session, frame: SubscribeJob | SubscribeJobs) -> None:
+async def follow(session: Session, frame: SubscribeJob | SubscribeJobs | SubscribeEvents) -> None:
     """Until the client has enough, or the job is deleted. Ended."""
     try:
         with session.parts.metrics.streaming("ws"):
             if isinstance(frame, SubscribeJob):
                 await _follow_job(session, frame)
+            elif isinstance(frame, SubscribeEvents):
+                await follow_events(session, frame)
             else:
                 await _follow_jobs(session, frame)
     except Problem as problem:
@@ -85,7 +88,7 @@ async def _follow_jobs(session: Session, frame: SubscribeJobs) -> None:
     )
     async with session.parts.tail.follow(wanted, after) as reader:
         async with session.turn:
-            await _begin(session, frame.id, reader, resumes=after is not None)
+            await _begin(session, frame.id, reader, wanted, resumes=after is not None)
         while not reader.is_stopped:
             await reader.wait()
             try:
@@ -95,11 +98,18 @@ async def _follow_jobs(session: Session, frame: SubscribeJobs) -> None:
                 await asyncio.sleep(DATABASE_PAUSE)
 
 
-async def _begin(session: Session, frame_id: str, reader: FeedReader, *, resumes: bool) -> None:
+async def _begin(
+    session: Session,
+    frame_id: str,
+    reader: FeedReader[FeedEvent],
+    wanted: FeedFilter,
+    *,
+    resumes: bool,
+) -> None:
     """The client knows from where it has all; what comes now may be in the snapshot already."""
     snapshot = None
     if reader.is_reset or not resumes:
-        snapshot = await _snapshot(session, reader.wanted)
+        snapshot = await _snapshot(session, wanted)
     position = Position(reader.epoch, reader.place).text()
     subscribed = {"type": "subscribed", "id": frame_id, "position": position}
     await session.send({**subscribed, "snapshot": None if resumes else snapshot})

@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from api import schemas
 from api.bodies import Label, LabelKey, Text
 from api.bus import answers
+from api.bus.following import MOST_TYPES, OLDEST, ConsumerName
 from api.streams import Event, Seq
 from jobs.feed import MOST_OF_POSITION
 from jobs.states import JobState
 from jobs.submissions import MAX_LABELS
 from lading.authoring import NAME_LENGTH
+from lading.patterns import LENGTH
 
 SUBPROTOCOL = "lading.v1"
 MOST_BYTES = 65536  # of a frame that comes in
@@ -87,6 +89,50 @@ class SubscribeJobs(_Said):
     after: AfterPosition | None = None
 
 
+Pattern = Annotated[Text, Field(min_length=1, max_length=LENGTH)]
+
+
+class EventFilter(_Said):
+    """Which events; what is absent does not narrow it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Pattern | Annotated[list[Pattern], Field(min_length=1, max_length=MOST_TYPES)] | None = (
+        Field(default=None, description="Patterns of types: `user.created`, `user.*`, `*`")
+    )
+
+
+class SubscribeEvents(_Said):
+    """Follow the events of the bus: from now on, or from a position.
+
+    With `consumer` it goes on where that was acknowledged, if there is no `after`; who followed
+    under the name before gets an `error` (`consumer-taken`), and no more events.
+    """
+
+    type: Literal["subscribe"]
+    id: Id
+    stream: Literal["events"]
+    filter: EventFilter | None = None
+    consumer: ConsumerName | None = None
+    after: AfterPosition | None = Field(
+        default=None, description=f"The position may be `{OLDEST}`: all that is kept"
+    )
+
+    @property
+    def types(self) -> list[str]:
+        """The patterns that were asked for."""
+        asked = self.filter and self.filter.type
+        return [asked] if isinstance(asked, str) else asked or []
+
+
+class Acknowledge(_Said):
+    """All events of that subscription, which has a `consumer`, are done with up to there."""
+
+    type: Literal["ack"]
+    id: Id
+    position: Position
+
+
 class Unsubscribe(_Said):
     """No more of that subscription; it is not answered."""
 
@@ -145,26 +191,35 @@ class Welcome(_Sent):
 
 
 class Subscribed(_Sent):
-    """To `subscribe`: events follow. `seq` for a job's stream, `position` for `jobs`."""
+    """To `subscribe`: events follow. `seq` for a job's stream, `position` for the others."""
 
     type: Literal["subscribed"]
     id: Id
     seq: int | None = Field(default=None, description="Of the snapshot")
     position: Position | None = None
     snapshot: schemas.Job | schemas.JobPage | None = Field(
-        description="The job as it is; for `jobs` without `after`, the newest that fit the filter"
+        description="The job as it is; for `jobs` without `after`, the newest that fit the filter;"
+        " null for `events`"
     )
 
 
 class EventFrame(_Sent):
-    """One event, at least once, in the order of its job's `seq`."""
+    """One event, at least once; a job's in the order of `seq`."""
 
     type: Literal["event"]
     id: Id
     position: Position | None = Field(
-        default=None, description="Of `jobs`: resume from the newest one that came"
+        default=None, description="Of `jobs` and `events`: resume from the newest one that came"
     )
-    event: Event
+    event: Event | answers.StreamedEvent
+
+
+class Acknowledged(_Sent):
+    """To `ack`: who follows under the consumer's name next begins there."""
+
+    type: Literal["acked"]
+    id: Id
+    position: Position
 
 
 class Reset(_Sent):
@@ -217,8 +272,11 @@ def type_of(model: type[BaseModel]) -> str:
     return str(name)
 
 
-CLIENT: tuple[type[BaseModel], ...] = (SubscribeJob, SubscribeJobs, Unsubscribe, Command, Ping)
+CLIENT: tuple[type[BaseModel], ...] = (
+    *(SubscribeJob, SubscribeJobs, SubscribeEvents, Acknowledge),
+    *(Unsubscribe, Command, Ping),
+)
 SERVER: tuple[type[BaseModel], ...] = (
     *(Welcome, Subscribed, EventFrame, Reset),
-    *(Result, ErrorFrame, Pong, Bye),
+    *(Acknowledged, Result, ErrorFrame, Pong, Bye),
 )

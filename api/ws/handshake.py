@@ -11,7 +11,10 @@ from jobs.keys.tickets import take_ticket
 
 TICKET = "ticket."  # how the second subprotocol begins; unlike an address it is written to no log
 FOR_SOCKETS = frozenset(
-    {Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.EVENTS_READ, Scope.EVENTS_WRITE}
+    {
+        *(Scope.JOBS_READ, Scope.JOBS_WRITE),
+        *(Scope.EVENTS_READ, Scope.EVENTS_CONSUME, Scope.EVENTS_WRITE),
+    }
 )  # each of them opens a socket: frames are checked one by one
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 

@@ -13,8 +13,18 @@ from api.parts import parts_of
 from api.problems import Problem
 from api.websocket import refuse
 from api.ws.commands import answer
+from api.ws.events import acknowledge
 from api.ws.following import follow
-from api.ws.frames import SUBPROTOCOL, Command, Ping, SubscribeJob, SubscribeJobs, Unsubscribe
+from api.ws.frames import (
+    SUBPROTOCOL,
+    Acknowledge,
+    Command,
+    Ping,
+    SubscribeEvents,
+    SubscribeJob,
+    SubscribeJobs,
+    Unsubscribe,
+)
 from api.ws.handshake import authenticate
 from api.ws.session import SUBSCRIPTIONS, Session
 from jobs.errors import JobsError
@@ -22,7 +32,8 @@ from jobs.keys.scopes import Scope
 
 router = APIRouter()
 
-_Frame = SubscribeJob | SubscribeJobs | Unsubscribe | Command | Ping
+_Subscribe = SubscribeJob | SubscribeJobs | SubscribeEvents
+_Frame = _Subscribe | Acknowledge | Unsubscribe | Command | Ping
 
 
 class Endpoint:
@@ -61,6 +72,8 @@ async def _serve(session: Session) -> None:
             await _take(session, _read(received))
         except Problem as problem:
             await session.send_error(received.get("id"), problem)
+        except JobsError as error:
+            await session.send_error(received.get("id"), problem_of(error))
 
 
 def _read(received: dict[str, Any]) -> _Frame:
@@ -68,8 +81,12 @@ def _read(received: dict[str, Any]) -> _Frame:
     match received:
         case {"type": "subscribe", "stream": "jobs"}:
             model = SubscribeJobs
+        case {"type": "subscribe", "stream": "events"}:
+            model = SubscribeEvents
         case {"type": "subscribe"}:
             model = SubscribeJob
+        case {"type": "ack"}:
+            model = Acknowledge
         case {"type": "unsubscribe"}:
             model = Unsubscribe
         case {"type": "command"}:
@@ -91,14 +108,17 @@ async def _take(session: Session, frame: _Frame) -> None:
         case Unsubscribe():
             if (task := session.subscriptions.pop(frame.id, None)) is not None:
                 task.cancel()
+        case Acknowledge():
+            await acknowledge(session, frame)
         case Command():
             await _command(session, frame)
         case _:
             await _subscribe(session, frame)
 
 
-async def _subscribe(session: Session, frame: SubscribeJob | SubscribeJobs) -> None:
-    session.principal.require(Scope.JOBS_READ)
+async def _subscribe(session: Session, frame: _Subscribe) -> None:
+    is_of_events = isinstance(frame, SubscribeEvents)
+    session.principal.require(Scope.EVENTS_READ if is_of_events else Scope.JOBS_READ)
     if frame.id in session.subscriptions:
         raise Problem("subscription-exists", f"There is a subscription {frame.id!r} already.")
     if len(session.subscriptions) >= SUBSCRIPTIONS:

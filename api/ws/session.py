@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from api import websocket as codes
 from api.eager import begin
 from api.keyring import Principal
+from api.members import Member
 from api.parts import Parts, acting
 from api.problems import Problem
 from api.recorded import Recorded
@@ -63,7 +64,7 @@ class Session:
     """A socket that was accepted. To be used on the event loop's thread."""
 
     __slots__ = (
-        *("actor", "commands", "parts", "principal", "subscriptions", "turn"),
+        *("actor", "commands", "members", "parts", "principal", "subscriptions", "turn"),
         *("_ended", "_farewell", "_is_late", "_sending", "_slow_until", "_tasks", "_websocket"),
     )
 
@@ -72,6 +73,7 @@ class Session:
         self.actor = acting(principal, websocket)
         self.turn = asyncio.Lock()  #: held by the stream that reads and sends a page
         self.subscriptions: dict[str, asyncio.Task[None]] = {}
+        self.members: dict[str, Member] = {}  #: those of the subscriptions that have a consumer
         self.commands = asyncio.Semaphore(COMMANDS_IN_FLIGHT)
         self._websocket = websocket
         self._sending = asyncio.Lock()
@@ -195,6 +197,13 @@ class Session:
             if number % MARK_EVERY == 0 or number == len(sent) - 1:
                 mark = f'"position":"{Position(epoch, place).text()}",'
             await self._send(f'{start}{mark}"event":{event.json}}}')
+
+    async def send_published(self, frame_id: str, marked: Sequence[Marked], epoch: str) -> None:
+        """Events of the bus are on their way, each with the position that it leads to. Ended."""
+        start = f'{{"type":"event","id":{json.dumps(frame_id)},"position":'
+        for event, place in marked:
+            position = Position(epoch, place).text()
+            await self._send(f'{start}"{position}","event":{event.json}}}')
 
     @property
     def _is_slow(self) -> bool:

@@ -185,9 +185,9 @@ WHERE NOT EXISTS (SELECT FROM bus_position WHERE name = CAST(:name AS text))
 ON CONFLICT DO NOTHING
 """)
 _SAVE = sa.text("UPDATE bus_position SET position = :position WHERE name = :name")
-# Triggers by the patterns that jobs.bus.publishing looks for; webhooks by theirs. Of jobs with
-# webhooks, which stay as long as the jobs, there may be a million: their index is jumped along from
-# project to project (https://wiki.postgresql.org/wiki/Loose_indexscan).
+# Triggers by the patterns that jobs.bus.publishing looks for, and so consumers; webhooks by theirs.
+# Of jobs with webhooks, which stay as long as the jobs, there may be a million: their index is
+# jumped along from project to project (https://wiki.postgresql.org/wiki/Loose_indexscan).
 _AWAITED = sa.text(r"""
 WITH RECURSIVE single AS (
     (SELECT project_id FROM job_webhook ORDER BY project_id LIMIT 1)
@@ -204,6 +204,10 @@ SELECT DISTINCT project_id, fact.type
 FROM webhook_endpoint, unnest(event_types) AS pattern, unnest(CAST(:facts AS text[])) AS fact (type)
 WHERE enabled
       AND fact.type LIKE replace(regexp_replace(pattern, '([\\%_])', '\\\1', 'g'), '*', '%')
+UNION
+SELECT DISTINCT project_id, fact.type
+FROM event_consumer, unnest(CAST(:facts AS text[])) AS fact (type)
+WHERE patterns && ARRAY['job.*', fact.type]
 UNION
 SELECT project_id, NULL FROM single WHERE project_id IS NOT NULL
 """)

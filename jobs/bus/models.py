@@ -4,7 +4,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Index, SmallInteger, UniqueConstraint, func, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    DateTime,
+    Index,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -13,12 +23,13 @@ _JSON = JSONB(none_as_null=True)
 _NOW = {"server_default": func.clock_timestamp()}
 _EMPTY = {"server_default": text("'{}'")}
 _TRUE = {"server_default": text("true")}
+_FALSE = {"server_default": text("false")}
 _ZERO = {"server_default": text("0")}
 _THIS_XACT = {"server_default": text("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")}
 
 
 class CloudEvent(SQLModel, table=True):
-    """An event that was accepted. Nothing about it changes."""
+    """An event that was accepted. Nothing about it changes, but that it has met its triggers."""
 
     __tablename__ = "cloud_event"
     __table_args__ = (
@@ -26,6 +37,7 @@ class CloudEvent(SQLModel, table=True):
         Index("cloud_event_by_project", "project_id", "id"),
         Index("cloud_event_by_type", "project_id", "type", "id"),
         Index("cloud_event_by_xact", "xact_id"),
+        Index("cloud_event_pending", "id", postgresql_where=text("is_pending")),
     )
 
     id: UUID = Field(primary_key=True)  #: UUIDv7, ours: its address
@@ -39,6 +51,25 @@ class CloudEvent(SQLModel, table=True):
     received_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
     #: The transaction that wrote it: by it the stream of events finds what is new.
     xact_id: int = Field(sa_type=BigInteger, sa_column_kwargs=_THIS_XACT)
+    job_id: UUID | None = None  #: whose handler published it
+    is_pending: bool = Field(sa_column_kwargs=_FALSE)  #: a dispatcher lets it meet its triggers
+
+
+class EventConsumer(SQLModel, table=True):
+    """Somebody who follows events under a name, so that the position is kept here."""
+
+    __tablename__ = "event_consumer"
+    __table_args__ = (UniqueConstraint("project_id", "name", name="event_consumer_name"),)
+
+    id: UUID = Field(primary_key=True)  #: UUIDv7
+    project_id: str
+    name: str
+    patterns: list[str] = Field(sa_type=ARRAY(Text))  #: of types; what they name becomes a fact
+    position: str  #: all before it was acknowledged; see jobs.feed.Position
+    member_id: UUID  #: the newest who follows under the name: only he acknowledges
+    joined_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)  #: so he did
+    acknowledged_at: datetime | None = Field(default=None, sa_type=_TIME)
+    created_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)
 
 
 class Trigger(SQLModel, table=True):

@@ -127,7 +127,10 @@ def fire(
 
 def tell(hints: Hints, project_id: str, published: Iterable[Published]) -> None:
     """The new jobs start at once, and whoever listens hears of them; call it after the commit."""
-    jobs = [job for each in published for job in (*each.jobs, *each.deliveries)]
+    told = [*published]
+    if any(each.is_new for each in told):
+        hints.tell_published()
+    jobs = [job for each in told for job in (*each.jobs, *each.deliveries)]
     hints.tell(created(project_id, job) for job in jobs)
     hints.wake(sorted({job.queue for job in jobs if job.state is JobState.QUEUED}))
 

@@ -37,6 +37,7 @@ class Accepted(NamedTuple):
     error: str | None
     received_at: datetime
     firings: list[Firing]
+    job_id: UUID | None = None  #: whose handler published it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class EventFilter:
 
 # Names of columns only; every value is bound.
 _COLUMNS = """
-event.id, event.envelope, event.depth, event.error, event.received_at, (
+event.id, event.envelope, event.depth, event.error, event.job_id, event.received_at, (
     SELECT coalesce(jsonb_agg(jsonb_build_object(
         'trigger_id', trigger_id, 'job_id', job_id, 'error', error) ORDER BY at, trigger_id), '[]')
     FROM trigger_firing WHERE trigger_firing.event_id = event.id
@@ -142,4 +143,6 @@ def _accepted(row: sa.Row[Any]) -> Accepted:
         )
         for each in row.firings
     ]
-    return Accepted(row.id, row.envelope, row.depth, row.error, row.received_at, firings)
+    return Accepted(
+        row.id, row.envelope, row.depth, row.error, row.received_at, firings, row.job_id
+    )

@@ -98,7 +98,7 @@ def _rows(
     condition, binds = conditions(replace(wanted, pattern=trigger.pattern))
     statement = sa.text(f"""
     SELECT id, source, event_id, type, envelope, depth, received_at FROM cloud_event
-    WHERE project_id = :project AND id > :after AND depth <= :depth{condition}
+    WHERE project_id = :project AND id > :after AND depth <= :depth AND NOT is_pending{condition}
           AND (:with_own OR NOT starts_with(source, :own)) AND NOT EXISTS (
         SELECT FROM trigger_firing AS firing WHERE firing.event_id = cloud_event.id
         AND firing.trigger_id = :trigger AND firing.job_id IS NOT NULL)

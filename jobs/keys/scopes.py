@@ -10,6 +10,7 @@ class Scope(StrEnum):
     JOBS_READ = "jobs:read"  #: read what there is: jobs, files, kinds, queues, rules; follow jobs
     JOBS_WRITE = "jobs:write"  #: submit, cancel, retry, delete; upload and delete files
     EVENTS_READ = "events:read"  #: read and follow events that came in
+    EVENTS_CONSUME = "events:consume"  #: follow events under a name whose position is kept
     EVENTS_WRITE = "events:write"  #: publish events
     TRIGGERS_WRITE = "triggers:write"  #: make, change, test, replay and delete triggers
     WEBHOOKS_WRITE = "webhooks:write"  #: make, change and delete webhooks; deliver again
@@ -26,7 +27,10 @@ class Scope(StrEnum):
 ROLES: Mapping[str, frozenset[Scope]] = {
     "reader": frozenset({Scope.JOBS_READ, Scope.EVENTS_READ}),
     "submitter": frozenset(
-        {Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.EVENTS_READ, Scope.EVENTS_WRITE}
+        {
+            *(Scope.JOBS_READ, Scope.JOBS_WRITE),
+            *(Scope.EVENTS_READ, Scope.EVENTS_CONSUME, Scope.EVENTS_WRITE),
+        }
     ),
     "operator": frozenset(Scope) - {Scope.KEYS_MANAGE, Scope.ADMIN},
     "admin": frozenset({Scope.ADMIN}),

@@ -80,6 +80,13 @@ class Belongings:
     def _make_event_id(self) -> str:
         return str(self._post("/v1/events", {"type": "belongs.to", "data": {}})["id"])
 
+    def _make_name(self) -> str:
+        """A consumer's."""
+        name = f"theirs-{uuid4()}"
+        query = {"consumer": name, "types": "belongs.to"}
+        assert self.api.http.get("/v1/events/stream", params=query).is_success
+        return name
+
     def _make_trigger_id(self) -> str:
         body = {"name": f"theirs {uuid4()}", "type": "user.created", "kind": "test.echo"}
         return str(self._post("/v1/triggers", body)["id"])

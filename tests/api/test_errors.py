@@ -28,6 +28,8 @@ EXAMPLES: list[errors.JobsError] = [
     errors.DeliveryPending(uuid4()),
     errors.SecretKeyMissing(),
     errors.EventMissing(uuid4()),
+    errors.ConsumerMissing("billing"),
+    errors.ConsumerTaken("billing"),
     errors.TriggerMissing(uuid4()),
     errors.TriggerInCode(uuid4()),
     errors.CountDiffers(3, 4),

@@ -107,6 +107,7 @@ ASKED = {
     Scope.JOBS_READ: ("GET", "/v1/jobs"),
     Scope.JOBS_WRITE: ("POST", "/v1/jobs"),
     Scope.EVENTS_READ: ("GET", "/v1/events"),
+    Scope.EVENTS_CONSUME: ("POST", "/v1/consumers/nobody/ack"),
     Scope.EVENTS_WRITE: ("POST", "/v1/events"),
     Scope.TRIGGERS_WRITE: ("POST", "/v1/triggers"),
     Scope.WEBHOOKS_WRITE: ("POST", "/v1/webhooks"),

@@ -1,0 +1,125 @@
+"""Who follows events here under a consumer's name, and whether that is theirs still.
+
+PostgreSQL has the word: another process may have let somebody else take the place. Who has lost it
+is told within CHECK_EVERY, at once when a hint comes; what he acknowledges until then is refused.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from api.database import Database
+from api.hub import Hub, Topic, log_failure
+from jobs.bus import consumers
+from jobs.bus.consumers import Consumer, Joined
+from jobs.errors import DatabaseUnavailable
+from jobs.feed import Position
+from jobs.hints import Hints
+from jobs.trail.record import Actor, Deed
+
+CHECK_EVERY = 1.0  # seconds
+GATHER = 0.05  # seconds in which hints share a look
+
+_log = structlog.get_logger(__name__)
+
+
+class Member:
+    """Somebody who follows under a name."""
+
+    def __init__(self, database: Database, project_id: str, name: str, joined: Joined) -> None:
+        self.name, self.id = name, joined.id
+        self.position = Position.parse(joined.position)  #: that was acknowledged when he came
+        self.is_replaced = False
+        self.when_replaced: Callable[[], None] = lambda: None
+        self._database, self._project_id = database, project_id
+
+    async def acknowledge(self, position: str) -> Consumer:
+        """Who follows under the name next begins there. ConsumerTaken, ConsumerMissing."""
+        return await self._database.transact(
+            consumers.acknowledge, self._project_id, self.name, self.id, position
+        )
+
+    def replace(self) -> None:
+        """Another has taken the place, or the consumer was deleted."""
+        self.is_replaced = True
+        self.when_replaced()
+
+
+class Members:
+    """An async context manager, for as long as the process serves."""
+
+    def __init__(self, database: Database, hub: Hub, hints: Hints) -> None:
+        self._database, self._hub, self._hints = database, hub, hints
+        self._members: set[Member] = set()
+        self._wanted, self._due = asyncio.Event(), asyncio.Event()
+        self._checking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._checking = asyncio.create_task(self._check(), name="members")
+        self._checking.add_done_callback(log_failure)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        assert self._checking is not None
+        self._checking.cancel()
+        await asyncio.gather(self._checking, return_exceptions=True)
+
+    @asynccontextmanager
+    async def join(
+        self, actor: Actor, name: str, patterns: Sequence[str], position: Position
+    ) -> AsyncIterator[Member]:
+        """The consumer's newest member; if there is no such consumer, it begins at the position.
+
+        DatabaseUnavailable before anything else.
+        """
+        created = Deed("consumer.create", name, {"types": [*patterns]})
+        joined = await self._database.change(
+            actor,
+            lambda made: created if made.is_new else None,
+            consumers.join,
+            actor.project_id,
+            name,
+            patterns,
+            position.text(),
+        )
+        member = Member(self._database, actor.project_id, name, joined)
+        self._members.add(member)
+        self._wanted.set()
+        if not joined.is_new:
+            self._hints.tell_published()  # so that who was it before looks
+        try:
+            yield member
+        finally:
+            self._members.discard(member)
+            if not self._members:
+                self._wanted.clear()
+
+    async def _check(self) -> None:
+        while True:
+            await self._wanted.wait()
+            with self._hub.hints(self._due.set, Topic.BUS):
+                while self._wanted.is_set():
+                    await self._pause()
+                    with suppress(DatabaseUnavailable, DBAPIError):
+                        await self._look()
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_EVERY):
+                await self._due.wait()
+                await asyncio.sleep(GATHER)
+        self._due.clear()
+
+    async def _look(self) -> None:
+        asked = [member for member in self._members if not member.is_replaced]
+        if not asked:
+            return
+        still = await self._database.run(consumers.find_members, [each.id for each in asked])
+        for member in asked:
+            if member.id not in still:
+                _log.info("a consumer has a newer member", consumer=member.name)
+                member.replace()
