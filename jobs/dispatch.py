@@ -7,6 +7,7 @@ taken back. `job_to_ring` is ordered by project and kind first: what nobody may 
 queue's million or a kind without a worker, costs one look and no walk.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from jobs.gates import COUNTING
 from jobs.picks import AGED_EVERY, PICK_COUNTED, PICK_PLAIN
 
 MOST_REMEMBERED = 10_000  # groups whose last keys are remembered
+QUICK = 0.02  # seconds of a look; the plan for the next one, which takes four milliseconds, is kept
 CYCLE = 2 * AGED_EVERY  # bells after which all turns have come round
 MAX_WINDOW = 1000  # bells a queue: a second's work of the fastest; about a MiB of the broker
 
@@ -49,6 +51,7 @@ class Standing(NamedTuple):
 class Turns:
     """Whose turn it is in a queue, as far as one dispatcher remembers; forgetting it is no harm."""
 
+    took: float = 0.0  #: seconds of the last look
     rung: int = 0  #: bells so far, of which some go to jobs that have aged, or have no key
     last: dict[tuple[str, str, int], str] = field(default_factory=dict)  #: each group's last key
 
@@ -94,9 +97,11 @@ def pick(
     the commit.
     """
     turns = Turns() if turns is None else turns
-    lock = _LOCK_COUNTING if standing.is_counted else _LOCK
-    if not connection.execute(lock, {"queue": standing.queue}).scalar_one():
+    is_quick = turns.took < QUICK
+    lock = (_LOCK_PLANNED if is_quick else _LOCK_COUNTING) if standing.is_counted else _LOCK
+    if not connection.execute(lock, {"queue": standing.queue}).scalars().one():
         return []
+    began = time.monotonic()
     binds = {
         "queue": standing.queue,
         "projects": standing.projects,
@@ -113,6 +118,7 @@ def pick(
         found = connection.execute(PICK_COUNTED, {**binds, "keyed": standing.keyed, "after": after})
         rows = _take_turns(turns, found.all())
     turns.rung = (turns.rung + len(rows)) % CYCLE
+    turns.took = time.monotonic() - began
     return [
         Bell(
             standing.queue,
@@ -237,6 +243,13 @@ _QUEUE_LOCK = "pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || 
 # Whoever changes limits waits for those who pick, and these for him: jobs/gates.py.
 _LOCK = sa.text(f"SELECT {_QUEUE_LOCK} AND pg_try_advisory_xact_lock_shared({COUNTING})")
 _LOCK_COUNTING = sa.text(f"SELECT {_QUEUE_LOCK} AND pg_try_advisory_xact_lock({COUNTING})")
+# A plan that is kept may have been made for a small table. So it is held to the indexes, and only
+# used as long as looks are quick: else each has a plan of its own, by the table as it is.
+_LOCK_PLANNED = sa.text(f"""
+SELECT {_QUEUE_LOCK} AND pg_try_advisory_xact_lock({COUNTING}),
+       set_config('plan_cache_mode', 'force_generic_plan', true),
+       set_config('enable_seqscan', 'off', true)
+""")
 _TAKE_BACK = sa.text("""
 UPDATE job SET rung_at = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[])) AS bell (id, number)
