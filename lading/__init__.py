@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lading.authoring import Kind, job
 from lading.context import AsyncJobContext, JobContext, StoredFile
-from lading.outbox import enqueue
+from lading.outbox import enqueue, publish
 from lading.outcomes import Cancel, Fail, JobCancelled, JobTimeout, Retry
 from lading.retry import RetryPolicy
 from lading.triggers import on
@@ -67,6 +67,7 @@ __all__ = [
     "enqueue",
     "job",
     "on",
+    "publish",
 ]
 
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -38,6 +38,14 @@ class Attempt:
     failures: int  #: attempts of this job that failed before
     max_attempts: int  #: this many failures end the job
     labels: Mapping[str, str]
+
+
+class EventAttributes(TypedDict, total=False):
+    """What else can be said of an event that a handler publishes."""
+
+    id: str | None  #: with the source it is the same event for ever; made up, if not given
+    source: str | None  #: a URI reference; that of the job, if not given
+    subject: str | None
 
 
 class StepNames:
@@ -175,6 +183,16 @@ class JobContext(BaseContext):
         kind is unknown, or something is refused.
         """
 
+    @abstractmethod
+    def publish(self, type_: str, data: Any = None, **attributes: Unpack[EventAttributes]) -> UUID:
+        """An event is accepted, and soon meets its triggers: its address at the server.
+
+        Inside a transaction it is committed with the block: exactly once. Elsewhere at least once:
+        an attempt that is made again publishes again, but not an event whose `id` was given, for
+        with the job as its source that is the same event. It counts the jobs that have led to it:
+        one that more than 8 in a row have led to fires nothing. Raises Fail when it is refused.
+        """
+
 
 class AsyncJobContext(BaseContext):
     """What a handler made with `async def` is given: the same, with what waits awaited."""
@@ -190,3 +208,9 @@ class AsyncJobContext(BaseContext):
     @abstractmethod
     async def submit(self, kind: str, args: BaseModel | Mapping[str, Any], **options: Any) -> UUID:
         """See JobContext.submit."""
+
+    @abstractmethod
+    async def publish(
+        self, type_: str, data: Any = None, **attributes: Unpack[EventAttributes]
+    ) -> UUID:
+        """See JobContext.publish."""

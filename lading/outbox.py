@@ -1,7 +1,7 @@
-"""`enqueue`: a job from within your own transaction, where your tables share Lading's database.
+"""A job or an event from within your own transaction, where your tables share Lading's database.
 
-The job commits or vanishes with your work; the SQL function `lading_enqueue` does it, in one round
-trip on your own connection. Needs nothing but the driver that you use anyway.
+It commits or vanishes with your work; the SQL functions `lading_enqueue` and `lading_publish` do
+it, in one round trip on your own connection. Needs nothing but the driver that you use anyway.
 """
 
 import json
@@ -20,7 +20,8 @@ from lading.durations import as_timedelta
 
 _DURATIONS = ("delay", "timeout", "expires_in")
 _PARAMETERS = "(%s, CAST(%s AS jsonb), CAST(%s AS jsonb))"
-_CALL = "SELECT lading_enqueue"
+
+Binds = tuple[str, str | None, str]
 
 
 class _Sync(Protocol):
@@ -79,7 +80,29 @@ def enqueue(
     if found is not None:
         found.args_model.model_validate_json(json.dumps(to_jsonable_python(plain)))
     name = found.name if found is not None else cast("str", kind)
-    return _send(session, (name, _text(plain), _text(_options(options))))
+    return _send(session, "lading_enqueue", (name, _text(plain), _text(_options(options))))
+
+
+@overload
+def publish(session: _Sync, type_: str, data: Any = None, **options: str | None) -> UUID: ...
+@overload
+def publish(
+    session: _Async, type_: str, data: Any = None, **options: str | None
+) -> Awaitable[UUID]: ...
+def publish(
+    session: _Sync | _Async, type_: str, data: Any = None, **options: str | None
+) -> UUID | Awaitable[UUID]:
+    """The address of an event that exists once your transaction has committed.
+
+    `session` as for `enqueue`, awaited as there. A dispatcher lets the event meet its triggers
+    within a second of the commit, once. `options` are `id`, `source` (a URI reference), `subject`
+    and `project`. The same `source` and `id` again is the same event, whose address is given; one
+    that another transaction is just publishing is waited for. What is refused raises the driver's
+    error for invalid_parameter_value (SQLSTATE 22023).
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    text = None if data is None else _text(data)
+    return _send(session, "lading_publish", (type_, text, _text(given)))
 
 
 def _options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,27 +117,27 @@ def _options(options: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _text(document: Mapping[str, Any]) -> str:
+def _text(document: Any) -> str:
     return json.dumps(to_jsonable_python(document), ensure_ascii=False, allow_nan=False)
 
 
-def _send(session: Any, binds: tuple[str, str, str]) -> UUID | Awaitable[UUID]:
+def _send(session: Any, name: str, binds: Binds) -> UUID | Awaitable[UUID]:
     """By whichever of the libraries is loaded and knows the session."""
     if _is_a(session, "sqlalchemy.ext.asyncio", "AsyncSession", "AsyncConnection"):
-        return _scalar(session, binds)
+        return _scalar(session, name, binds)
     if _is_a(session, "sqlalchemy.orm", "Session", "scoped_session") or _is_a(
         session, "sqlalchemy", "Connection"
     ):
-        return cast("UUID", session.execute(*_statement(binds)).scalar_one())
+        return cast("UUID", session.execute(*_statement(name, binds)).scalar_one())
     if _is_a(session, "psycopg", "AsyncConnection", "AsyncCursor"):
-        return _first(session, binds)
+        return _first(session, name, binds)
     if _is_a(session, "psycopg", "Connection", "Cursor"):
-        return cast("UUID", session.execute(_CALL + _PARAMETERS, binds).fetchone()[0])
+        return cast("UUID", session.execute(f"SELECT {name}{_PARAMETERS}", binds).fetchone()[0])
     if _is_a(session, "asyncpg", "Connection") or _is_a(
         session, "asyncpg.pool", "PoolConnectionProxy"
     ):
         call: Awaitable[UUID] = session.fetchval(
-            f"{_CALL}($1, CAST($2 AS text)::jsonb, CAST($3 AS text)::jsonb)", *binds
+            f"SELECT {name}($1, CAST($2 AS text)::jsonb, CAST($3 AS text)::jsonb)", *binds
         )
         return call
     raise TypeError(
@@ -129,18 +152,18 @@ def _is_a(session: object, module: str, *names: str) -> bool:
     return isinstance(session, classes)
 
 
-def _statement(binds: tuple[str, str, str]) -> tuple[Any, dict[str, str]]:
+def _statement(name: str, binds: Binds) -> tuple[Any, dict[str, str | None]]:
     from sqlalchemy import text  # noqa: PLC0415 - whoever has a session has imported it
 
-    call = text(f"{_CALL}(:kind, CAST(:args AS jsonb), CAST(:options AS jsonb))")
-    return call, dict(zip(("kind", "args", "options"), binds, strict=True))
+    call = text(f"SELECT {name}(:name, CAST(:content AS jsonb), CAST(:options AS jsonb))")
+    return call, dict(zip(("name", "content", "options"), binds, strict=True))
 
 
-async def _scalar(session: Any, binds: tuple[str, str, str]) -> UUID:
-    result = await session.execute(*_statement(binds))
+async def _scalar(session: Any, name: str, binds: Binds) -> UUID:
+    result = await session.execute(*_statement(name, binds))
     return cast("UUID", result.scalar_one())
 
 
-async def _first(connection: Any, binds: tuple[str, str, str]) -> UUID:
-    cursor = await connection.execute(_CALL + _PARAMETERS, binds)
+async def _first(connection: Any, name: str, binds: Binds) -> UUID:
+    cursor = await connection.execute(f"SELECT {name}{_PARAMETERS}", binds)
     return cast("UUID", (await cursor.fetchone())[0])

@@ -18,11 +18,11 @@ class Stage:
     def __init__(
         self,
         steps: dict[str, Any],
-        submitted: list[Any],
+        said: list[list[Any]],
         names: StepNames,
         engine: Engine | None,
     ) -> None:
-        self.steps, self.submitted, self.names = steps, submitted, names
+        self.steps, self.said, self.names = steps, said, names
         self.engine = engine or create_engine(
             "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
         )
@@ -53,11 +53,11 @@ class _HoldingSession(AsyncBlockSession):
 class _Work:
     def __init__(self, stage: Stage, name: str) -> None:
         self.stage, self._name = stage, name
-        self._before = 0
+        self._before: list[int] = []
 
     def is_done(self) -> bool:
         self.stage.names.enter(self._name)
-        self._before = len(self.stage.submitted)
+        self._before = [len(each) for each in self.stage.said]
         return self._name in self.stage.steps
 
     def end(self, session: Session, error: BaseException | None) -> None:
@@ -70,7 +70,8 @@ class _Work:
         finally:
             close(session)
             if not is_committed:
-                del self.stage.submitted[self._before :]
+                for said, before in zip(self.stage.said, self._before, strict=True):
+                    del said[before:]
                 self.stage.names.leave(self._name)
 
 

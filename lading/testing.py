@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel
@@ -18,6 +18,7 @@ from lading.context import (
     AsyncJobContext,
     Attempt,
     BaseContext,
+    EventAttributes,
     JobContext,
     LogLevel,
     StepNames,
@@ -43,6 +44,16 @@ class Submitted:
     options: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An event that the handler has published."""
+
+    id: UUID
+    type: str
+    data: Any
+    attributes: Mapping[str, Any]
+
+
 @dataclass(slots=True)
 class Run:
     """What one attempt did. `outcome` is the word an attempt of a real job would carry."""
@@ -54,6 +65,7 @@ class Run:
     logs: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     steps: dict[str, Any] = field(default_factory=dict)  #: transactions have None
     submitted: list[Submitted] = field(default_factory=list)
+    published: list[Published] = field(default_factory=list)
     files: dict[UUID, StoredFile] = field(default_factory=dict)  #: given and saved ones
 
 
@@ -158,6 +170,12 @@ class _Recording(BaseContext):
         self._record.submitted.append(child)
         return child.id
 
+    def _published(self, type_: str, data: Any, attributes: Mapping[str, Any]) -> UUID:
+        plain = data.model_dump(mode="json", by_alias=True) if isinstance(data, BaseModel) else data
+        event = Published(uuid4(), type_, plain, dict(attributes))
+        self._record.published.append(event)
+        return event.id
+
     def _find_step(self, name: str) -> bool:
         self.check()
         self._names.use(name)
@@ -167,7 +185,9 @@ class _Recording(BaseContext):
     def _stage(self) -> "Stage":
         from lading.rehearsal import Stage  # noqa: PLC0415 - only this needs SQLModel
 
-        return Stage(self._record.steps, self._record.submitted, self._names, self._engine)
+        record = self._record
+        said: list[list[Any]] = [record.submitted, record.published]
+        return Stage(record.steps, said, self._names, self._engine)
 
 
 class _Recorder(_Recording, JobContext):
@@ -183,6 +203,9 @@ class _Recorder(_Recording, JobContext):
     def submit(self, kind: str, args: BaseModel | Mapping[str, Any], **options: Any) -> UUID:
         return self._submitted(kind, args, options)
 
+    def publish(self, type_: str, data: Any = None, **attributes: Unpack[EventAttributes]) -> UUID:
+        return self._published(type_, data, attributes)
+
 
 class _AsyncRecorder(_Recording, AsyncJobContext):
     async def step(self, name: str, function: Callable[[], T | Awaitable[T]]) -> T:
@@ -197,3 +220,8 @@ class _AsyncRecorder(_Recording, AsyncJobContext):
 
     async def submit(self, kind: str, args: BaseModel | Mapping[str, Any], **options: Any) -> UUID:
         return self._submitted(kind, args, options)
+
+    async def publish(
+        self, type_: str, data: Any = None, **attributes: Unpack[EventAttributes]
+    ) -> UUID:
+        return self._published(type_, data, attributes)

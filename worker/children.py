@@ -89,13 +89,8 @@ def _read(options: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def submit(connection: Connection, parent: Parent, child: NewJob) -> tuple[UUID, list[Moved]]:
-    """The child exists, or another job that has its unique key: its id, and what has happened.
-
-    The caller commits. LeaseLost when the attempt does not hold its job; it keeps it until the end
-    of the transaction. Fail when it is refused: the key is taken, or there is no such parent.
-    """
-    claim = parent.claim
+def hold(connection: Connection, claim: Claim) -> None:
+    """The attempt keeps its job until the end of the transaction. LeaseLost: it has it no more."""
     held = sa.select(sa.true()).where(
         col(Job.id) == claim.id,
         col(Job.attempt) == claim.attempt,
@@ -103,6 +98,16 @@ def submit(connection: Connection, parent: Parent, child: NewJob) -> tuple[UUID,
     )
     if connection.execute(held.with_for_update(key_share=True)).first() is None:
         raise LeaseLost(claim.id, claim.attempt)
+
+
+def submit(connection: Connection, parent: Parent, child: NewJob) -> tuple[UUID, list[Moved]]:
+    """The child exists, or another job that has its unique key: its id, and what has happened.
+
+    The caller commits. LeaseLost when the attempt does not hold its job; it keeps it until the end
+    of the transaction. Fail when it is refused: the key is taken, or there is no such parent.
+    """
+    claim = parent.claim
+    hold(connection, claim)
     exists = sa.select(sa.true()).where(col(Job.id) == child.id)
     if connection.execute(exists).first() is not None:
         return child.id, []

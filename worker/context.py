@@ -4,12 +4,19 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, Unpack, cast
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from lading.context import AsyncJobContext, BaseContext, JobContext, LogLevel, StoredFile
+from lading.context import (
+    AsyncJobContext,
+    BaseContext,
+    EventAttributes,
+    JobContext,
+    LogLevel,
+    StoredFile,
+)
 from worker.steps import MISSING, Scope, within
 from worker.tie import Tie
 from worker.transaction import AsyncTransaction, SyncTransaction
@@ -62,6 +69,10 @@ class SyncContext(_Context, JobContext):
         with self._tie.link.shielded():
             return self._tie.submit(self._tie.next_child(), kind, args, options)
 
+    def publish(self, type_: str, data: Any = None, **attributes: Unpack[EventAttributes]) -> UUID:
+        with self._tie.link.shielded():
+            return self._tie.publish(self._tie.scope(), type_, data, _texts(attributes))
+
 
 class AsyncContext(_Context, AsyncJobContext):
     """For `async def` handlers: what waits for PostgreSQL does not hold the event loop."""
@@ -81,3 +92,13 @@ class AsyncContext(_Context, AsyncJobContext):
     async def submit(self, kind: str, args: BaseModel | Mapping[str, Any], **options: Any) -> UUID:
         place = self._tie.next_child()
         return await asyncio.to_thread(self._tie.submit, place, kind, args, options)
+
+    async def publish(
+        self, type_: str, data: Any = None, **attributes: Unpack[EventAttributes]
+    ) -> UUID:
+        given = _texts(attributes)
+        return await asyncio.to_thread(self._tie.publish, self._tie.scope(), type_, data, given)
+
+
+def _texts(attributes: EventAttributes) -> dict[str, str | None]:
+    return cast("dict[str, str | None]", attributes)

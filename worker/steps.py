@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
+from jobs.bus.envelope import NewEvent
 from jobs.lifecycle import Claim
 from jobs.steps import read_steps
 from jobs.submissions import NewJob
@@ -48,9 +49,16 @@ class Scope:
     def __init__(self, name: str = "", *, defers: bool = False) -> None:
         self.name = name
         self.waiting: list[NewJob] = []  #: children that come with the transaction's end
+        self.events: list[NewEvent] = []  #: likewise, what it publishes
         self.defers = defers
         self.is_over = False
         self._count = 0
+
+    def add_event(self, event: NewEvent) -> None:
+        """It comes with the transaction's end. RuntimeError after that."""
+        if self.is_over:
+            raise RuntimeError(f"{self.name!r} is over: what it started publishes nothing any more")
+        self.events.append(event)
 
     def next_child(self) -> int:
         """Which child of this part is submitted now. RuntimeError after its end."""

@@ -12,12 +12,13 @@ from sqlalchemy.exc import IntegrityError
 
 from jobs import documents, files, lifecycle
 from jobs.errors import FileMissing, LeaseLost
+from jobs.hints import BUS
 from jobs.lifecycle import Claim, Moved
 from jobs.states import JobState
 from jobs.submissions import NewJob
 from lading.context import StoredFile
 from lading.outcomes import Fail, JobCancelled
-from worker import children
+from worker import children, publishing
 from worker.link import Link, Stop
 from worker.notes import Notes
 from worker.outcomes import MAX_RESULT_BYTES
@@ -102,6 +103,36 @@ class Tie:
         """The child exists, in the connection's own transaction: see children.submit."""
         parent = children.Parent(self.claim, self.runtime.worker_id)
         return children.submit(connection, parent, child)
+
+    def scope(self) -> Scope:
+        """In which part of the handler the attempt is now."""
+        return find_scope(self._handler)
+
+    def publish(
+        self, scope: Scope, type_: str, data: Any, attributes: Mapping[str, str | None]
+    ) -> UUID:
+        """The event is accepted, or comes with the transaction it is part of: its address."""
+        self.link.check()
+        event = publishing.checked(self.claim, type_, data, attributes)
+        if scope.defers:
+            scope.add_event(event)
+            return event.id
+
+        def record(connection: Connection) -> UUID:
+            children.hold(connection, self.claim)
+            return publishing.record(connection, self.claim, event)
+
+        try:
+            event_id = self.runtime.commit(record)
+        except LeaseLost:
+            self.lose()
+        self.tell_published()
+        return event_id
+
+    def tell_published(self) -> None:
+        """Whoever follows events, or lets them meet their triggers, looks soon."""
+        self.runtime.hints.tell_published()
+        self.runtime.hints.wake([BUS])
 
     def tell(self, moved: Sequence[Moved]) -> None:
         """Whoever listens hears of what was committed."""

@@ -21,6 +21,7 @@ from jobs.errors import DatabaseUnavailable, LeaseLost
 from jobs.lifecycle import Moved
 from lading.blocks import AwaitedBlock, Block
 from lading.sessions import BlockSession, close, commit
+from worker import publishing
 from worker.patience import FIRST_PAUSE
 from worker.steps import MISSING, Scope, within
 from worker.tie import Tie
@@ -72,6 +73,8 @@ class Work:
         moved = [self.tie.record_step(connection, self.name, None)]
         for child in self.scope.waiting:
             moved += self.tie.record_child(connection, child)[1]
+        for event in self.scope.events:
+            publishing.record(connection, self.tie.claim, event)
         return moved
 
     def stands(self) -> bool:
@@ -83,6 +86,8 @@ class Work:
         self._is_committed = True
         self.tie.steps.add(self.name, None)
         self.tie.tell(moved)
+        if self.scope.events:
+            self.tie.tell_published()
 
     def give_up(self) -> None:
         """It is over; if it was rolled back, the attempt may make it again."""

@@ -5,7 +5,7 @@ that was accepted has made its jobs, and one that was not has made none. Unique 
 a project, and (event, trigger): what is delivered twice makes nothing twice.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -57,28 +57,11 @@ def publish(
     firsts: dict[tuple[str, str], NewEvent] = {}
     for event in events:
         firsts.setdefault((event.source, event.event_id), event)
-    received = _insert(connection, project_id, list(firsts.values()))
+    received = insert_events(connection, project_id, list(firsts.values()))
     fresh = [event for event in firsts.values() if event.id in received]
     known = [event for event in firsts.values() if event.id not in received]
     found = find_events(connection, project_id, [(e.source, e.event_id) for e in known])
-    fired = fire(connection, registry, project_id, _meetings(connection, project_id, fresh))
-    told = fan_out(
-        connection,
-        registry,
-        project_id,
-        [BusEvent(event.document, event.job_id) for event in fresh],
-        process_id=_process_of(connection),
-    )
-    published = {
-        event.id: Published(
-            _accepted(event, received[event.id], firings),
-            is_new=True,
-            jobs=jobs,
-            deliveries=deliveries,
-        )
-        for event, deliveries in zip(fresh, told, strict=True)
-        for firings, jobs in [fired.get(event.id, ([], []))]
-    }
+    published = meet(connection, registry, project_id, fresh, received)
     results = []
     for event in events:
         first = firsts[event.source, event.event_id]
@@ -90,6 +73,34 @@ def publish(
         made = {"jobs": result.jobs, "deliveries": result.deliveries} if is_new else {}
         results.append(Published(result.event, is_new, **made))
     return results
+
+
+def meet(
+    connection: Connection,
+    registry: Registry,
+    project_id: str,
+    events: Sequence[NewEvent],
+    received: Mapping[UUID, datetime],
+) -> dict[UUID, Published]:
+    """The events, which have met nothing yet, have their jobs and deliveries. By event."""
+    fired = fire(connection, registry, project_id, _meetings(connection, project_id, events))
+    told = fan_out(
+        connection,
+        registry,
+        project_id,
+        [BusEvent(event.document, event.job_id) for event in events],
+        process_id=_process_of(connection),
+    )
+    return {
+        event.id: Published(
+            _accepted(event, received[event.id], firings),
+            is_new=True,
+            jobs=jobs,
+            deliveries=deliveries,
+        )
+        for event, deliveries in zip(events, told, strict=True)
+        for firings, jobs in [fired.get(event.id, ([], []))]
+    }
 
 
 def fire(
@@ -196,9 +207,10 @@ WITH durable AS MATERIALIZED (
     SELECT CASE current_setting('synchronous_commit')
            WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
 )
-INSERT INTO cloud_event (id, project_id, source, event_id, type, envelope, depth, error)
+INSERT INTO cloud_event (id, project_id, source, event_id, type, envelope, depth, error, job_id,
+                         is_pending)
 SELECT row.id, :project, row.source, row.event_id, row.type, row.envelope::jsonb, row.depth,
-       row.error
+       row.error, CAST(:job AS uuid), :is_pending
 FROM unnest(CAST(:ids AS uuid[]), CAST(:sources AS text[]), CAST(:event_ids AS text[]),
             CAST(:types AS text[]), CAST(:envelopes AS text[]), CAST(:depths AS smallint[]),
             CAST(:errors AS text[]))
@@ -218,13 +230,21 @@ WHERE trigger_firing.job_id IS NULL
 """)
 
 
-def _insert(
-    connection: Connection, project_id: str, events: Sequence[NewEvent]
+def insert_events(
+    connection: Connection,
+    project_id: str,
+    events: Sequence[NewEvent],
+    *,
+    job_id: UUID | None = None,
+    is_pending: bool = False,
 ) -> dict[UUID, datetime]:
+    """Those of the events that are new are kept, and when that was. Locks as `publish`."""
     rows = connection.execute(
         _INSERT,
         {
             "project": project_id,
+            "job": job_id,
+            "is_pending": is_pending,
             "ids": [event.id for event in events],
             "sources": [event.source for event in events],
             "event_ids": [event.event_id for event in events],

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 from websockets.sync.client import connect
 
+import lading
+from tests.api.listening import sent
 from tests.conftest import ROOT
 from tests.e2e.platform import Platform
 from tests.eventually import eventually
@@ -164,6 +167,29 @@ def told_in_docs() -> list[dict[str, Any]]:
     text = (ROOT / "docs/how-to/react-to-events.md").read_text()
     bodies = re.findall(r"-d '(\{.*?\n  \})'", text, re.DOTALL)
     return [json.loads(body.replace("'\"'", "'")) for body in bodies]
+
+
+def test_events_are_live_wherever_they_were_published(platform: Platform) -> None:
+    """Over REST, and from within a transaction of somebody's own, which a dispatcher takes up."""
+    trigger = {"type": "live.*", "kind": "test.echo", "args": {"value": "data.value"}}
+    stream = ("GET", "/v1/events/stream?types=live.*")
+    with platform.client() as client, psycopg.connect(platform.dev["database_url"]) as database:
+        assert client.post("/v1/triggers", json=trigger).status_code == 201
+        with client.stream(
+            *stream, headers={"Accept": "text/event-stream"}, timeout=14
+        ) as response:
+            messages = sent(response)
+            assert next(messages).event == "subscribed"
+            client.post("/v1/events", json={"type": "live.rest", "data": {"value": 1}})
+            lading.publish(database, "live.sql", {"value": 2}, id="17")
+            lading.publish(database, "live.sql", {"value": 3}, id="17")
+            database.commit()
+            live = [next(messages).data for _ in range(2)]
+        assert [each["event"]["type"] for each in live] == ["live.rest", "live.sql"]
+        for number, each in enumerate(live, 1):
+            path = each["links"]["self"]
+            (job_id,) = eventually(lambda at=path: client.get(at).json()["jobs"], within=30)
+            assert platform.finished(job_id)["args"] == {"value": number}
 
 
 def test_an_event_sends_the_welcome_mail_once(platform: Platform) -> None:

@@ -27,6 +27,7 @@ from worker.dispatcher.epoch import EpochWatch
 from worker.dispatcher.facts import Facts
 from worker.dispatcher.figures import Figures
 from worker.dispatcher.loop import ENDED, Loop
+from worker.dispatcher.pending import Pending
 from worker.dispatcher.presence import Presence
 from worker.dispatcher.release import Release
 from worker.dispatcher.rescue import Rescue
@@ -75,10 +76,12 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
     dispatch = Loop("dispatch", Dispatch(Broker(settings), lease, epoch), transactional)
     release = Loop("release", Release(hints, dispatch.nudge), single)
     schedules = Loop("schedules", Schedules(hints, lease, dispatch.nudge), transactional)
+    pending = Loop("pending", Pending(registry, hints, dispatch.nudge), transactional)
     loops = [
         dispatch,
         release,
         schedules,
+        pending,
         Loop("waiting", Waiting(hints, dispatch.nudge), transactional),
         Loop("bulk", Bulk(hints, dispatch.nudge), transactional),
         Loop("rescue", Rescue(lease, hints, dispatch.nudge), transactional),
@@ -93,7 +96,13 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         Loop("figures", Figures(), transactional),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
-    return loops, Wake(broker_url, [dispatch.nudge, release.nudge], schedules.nudge)
+    wake = Wake(
+        broker_url,
+        [dispatch.nudge, release.nudge],
+        on_schedules=schedules.nudge,
+        on_bus=pending.nudge,
+    )
+    return loops, wake
 
 
 def make_engine(settings: Settings) -> Engine:

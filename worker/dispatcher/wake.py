@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from jobs.hints import SCHEDULES, WAKE
+from jobs.hints import BUS, SCHEDULES, WAKE
 from worker.dispatcher.loop import spawn
 from worker.ear import Ear
 
@@ -10,7 +10,8 @@ from worker.ear import Ear
 class Wake:
     """A thread that calls the listeners at each hint, and when it can hear again.
 
-    `on_schedules` hears of schedules that have changed, the `listeners` of everything else.
+    `on_schedules` hears of schedules that have changed, `on_bus` of events that wait, the
+    `listeners` of everything else.
     """
 
     def __init__(
@@ -18,8 +19,10 @@ class Wake:
         broker_url: str,
         listeners: Sequence[Callable[[], None]],
         on_schedules: Callable[[], None],
+        on_bus: Callable[[], None],
     ) -> None:
-        self._listeners, self._on_schedules = listeners, on_schedules
+        self._listeners = listeners
+        self._named = {SCHEDULES.encode(): on_schedules, BUS.encode(): on_bus}
         self._ear = Ear(broker_url, WAKE, on_open=self._tell_all, on_message=self._tell)
 
     def start(self) -> None:
@@ -30,12 +33,10 @@ class Wake:
         self._ear.closing.set()
 
     def _tell_all(self) -> None:
-        for listener in (*self._listeners, self._on_schedules):
+        for listener in (*self._listeners, *self._named.values()):
             listener()
 
     def _tell(self, queue: bytes) -> None:
-        if queue == SCHEDULES.encode():
-            self._on_schedules()
-            return
-        for listener in self._listeners:
+        named = self._named.get(queue)
+        for listener in self._listeners if named is None else [named]:
             listener()
