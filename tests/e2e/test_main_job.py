@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,11 @@ def told_in_docs() -> list[dict[str, Any]]:
     return [json.loads(body.replace("'\"'", "'")) for body in bodies]
 
 
+def made_jobs(client: httpx2.Client, event: dict[str, Any]) -> list[str]:
+    jobs: list[str] = client.get(event["links"]["self"]).json()["jobs"]
+    return jobs
+
+
 def test_events_are_live_wherever_they_were_published(platform: Platform) -> None:
     """Over REST, and from within a transaction of somebody's own, which a dispatcher takes up."""
     trigger = {"type": "live.*", "kind": "test.echo", "args": {"value": "data.value"}}
@@ -187,8 +193,7 @@ def test_events_are_live_wherever_they_were_published(platform: Platform) -> Non
             live = [next(messages).data for _ in range(2)]
         assert [each["event"]["type"] for each in live] == ["live.rest", "live.sql"]
         for number, each in enumerate(live, 1):
-            path = each["links"]["self"]
-            (job_id,) = eventually(lambda at=path: client.get(at).json()["jobs"], within=30)
+            (job_id,) = eventually(partial(made_jobs, client, each), within=30)
             assert platform.finished(job_id)["args"] == {"value": number}
 
 
