@@ -191,7 +191,9 @@ class OneSocket(Returning):
                 while True:
                     self.mine.take(json.loads(socket.recv(WITHIN)))
             except ConnectionClosed:
-                self._is_over = socket.close_code == 1000
+                # websockets drops what it has read when it cannot answer the close frame.
+                is_whole = socket.connection_exc is None
+                self._is_over = socket.close_code == 1000 and is_whole
         assert self.mine.type in FINAL or not self._is_over
 
 

@@ -137,6 +137,7 @@ def world(settings: Settings, engine: Engine) -> Iterator[World]:
     ):
         for name in ("api.hub.SWEEP_EVERY", "api.tail.SWEEP_EVERY", "api.subscription.QUIET"):
             patch.setattr(name, SHORT)
+        patch.setattr("api.ws.session.SLUGGISH", PATIENCE)  # for the slow, progress is left out
         patch.setattr("api.subscription.LONGEST_PAUSE", SHORT)
         patch.setattr("lading.client.trying.CAP", SHORT)
         mine = settings.model_copy(update={"broker_url": SecretStr(valkey.url)})
