@@ -240,16 +240,23 @@ FROM (SELECT queue, sum(slots) AS slots FROM live GROUP BY queue) AS served
 LEFT JOIN grouped USING (queue)
 """)  # noqa: S608
 _QUEUE_LOCK = "pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || :queue, 0))"
+
+
+def _lock(counting: str, plans: str, scans: str) -> sa.TextClause:
+    """Whether the queue is ours; the rest is for the transaction, up to its next queue."""
+    return sa.text(f"""
+    SELECT {_QUEUE_LOCK} AND {counting}({COUNTING}),
+           set_config('plan_cache_mode', '{plans}', true),
+           set_config('enable_seqscan', '{scans}', true)
+    """)
+
+
 # Whoever changes limits waits for those who pick, and these for him: jobs/gates.py.
-_LOCK = sa.text(f"SELECT {_QUEUE_LOCK} AND pg_try_advisory_xact_lock_shared({COUNTING})")
-_LOCK_COUNTING = sa.text(f"SELECT {_QUEUE_LOCK} AND pg_try_advisory_xact_lock({COUNTING})")
+_LOCK = _lock("pg_try_advisory_xact_lock_shared", "auto", "on")
+_LOCK_COUNTING = _lock("pg_try_advisory_xact_lock", "auto", "on")
 # A plan that is kept may have been made for a small table. So it is held to the indexes, and only
 # used as long as looks are quick: else each has a plan of its own, by the table as it is.
-_LOCK_PLANNED = sa.text(f"""
-SELECT {_QUEUE_LOCK} AND pg_try_advisory_xact_lock({COUNTING}),
-       set_config('plan_cache_mode', 'force_generic_plan', true),
-       set_config('enable_seqscan', 'off', true)
-""")
+_LOCK_PLANNED = _lock("pg_try_advisory_xact_lock", "force_generic_plan", "off")
 _TAKE_BACK = sa.text("""
 UPDATE job SET rung_at = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[])) AS bell (id, number)
