@@ -22,7 +22,7 @@ CONNECT_WITHIN = 2.0  # seconds
 QUIET = 5.0  # seconds without a message after which Redis is asked whether it is there
 FIRST_PAUSE = 0.1  # seconds between two tries to reach Redis; doubles
 LONGEST_PAUSE = 2.0  # seconds; as long as a stream without hints is late
-BURST = 64  # messages, after which other tasks have their turn
+BURST = 64  # hints, after which other tasks have their turn
 LINGER = 10.0  # seconds a subscription is kept after the last one who wanted it
 
 _log = structlog.get_logger(__name__)
@@ -110,14 +110,19 @@ class Subscription:
             await asyncio.gather(listening, return_exceptions=True)
 
     async def _listen(self, pubsub: PubSub) -> None:
+        in_a_row = 0
         while True:
             kind, *_, said = await pubsub.parse_response()
             self._heard += 1
             if kind == b"message":
-                self._on_message(said)
+                lines = said.split(b"\n")
+                for line in lines:
+                    self._on_message(line)
+                in_a_row += len(lines)
             elif kind == b"subscribe":
                 self._on_open()
-            if self._heard % BURST == 0:
+            if in_a_row >= BURST:
+                in_a_row = 0
                 await asyncio.sleep(0)
 
     def _is_wanted(self) -> bool:

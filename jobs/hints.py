@@ -2,10 +2,10 @@
 
 Streams and the dispatcher are right without them, only slower. One background sender per process;
 nobody who commits ever waits for Redis. Three channels. EVENTS carries each event as streams send
-it, so that they need not write it anew; `data` is left out where it is large or a log's, then the
-reader takes it from PostgreSQL; that the bus has something new is said as PUBLISHED. WAKE carries
-the name of a queue that has something new, CANCEL the running attempt that somebody asks to end, as
-`<job id>:<attempt>`.
+it, so that they need not write it anew, several as lines; `data` is left out where it is large or a
+log's, then the reader takes it from PostgreSQL; that the bus has something new is said as
+PUBLISHED. WAKE carries the name of a queue that has something new, CANCEL the running attempt that
+somebody asks to end, as `<job id>:<attempt>`.
 """
 
 import logging
@@ -30,6 +30,7 @@ PUBLISHED = b"published"  # said on EVENTS when there are new events of the bus
 BUS = "@bus"  # said on WAKE when some of them wait for a dispatcher; no queue is called that
 SCHEDULES = "@schedules"  # said on WAKE when a schedule has changed; no queue is called that
 MAX_BYTES = 4096  # of a hint; with more it would be a broadcast
+LINES = 64  # events of one message: a publication costs more than it says
 MAX_WAITING = 10_000  # hints; beyond, the oldest go: their readers look into PostgreSQL anyway
 TIMEOUT = 1.0  # seconds that the sender gives Redis
 GATHER = 0.004  # seconds from one pipeline to the next: a lone hint goes at once, a burst together
@@ -122,8 +123,12 @@ class Hints:
         # What wakes the dispatcher for a queue is said once.
         batch = dict.fromkeys(self._waiting.popleft() for _ in range(len(self._waiting)))
         pipeline = self._client.pipeline(transaction=False)
+        lines = [message for channel, message in batch if channel == EVENTS]
         for channel, message in batch:
-            pipeline.publish(channel, message)
+            if channel != EVENTS:
+                pipeline.publish(channel, message)
+        for start in range(0, len(lines), LINES):
+            pipeline.publish(EVENTS, b"\n".join(lines[start : start + LINES]))
         try:
             if batch:
                 with busy():

@@ -196,8 +196,9 @@ def check(
         raise InvalidSubmission(Flaw(f"{pointer}/kind", f"there is no kind {submission.kind!r}"))
     if found := [*_out_of_bounds(submission, pointer), *_wrong_ties(submission, pointer)]:
         raise InvalidSubmission(*found)
+    args = _json(submission.args, f"{pointer}/args")
     try:
-        model = kind.args_model.model_validate_json(_json(submission.args, f"{pointer}/args"))
+        model = kind.args_model.model_validate_json(args)
     except ValidationError as error:
         raise InvalidSubmission(*flaws(error, f"{pointer}/args")) from None
     timeout = submission.timeout if submission.timeout is not None else kind.timeout
@@ -207,7 +208,7 @@ def check(
         kind=kind.name,
         queue=submission.queue or kind.queue,
         priority=submission.priority,
-        args=_json(submission.args, f"{pointer}/args"),
+        args=args,
         redacted_args=_redacted(model) if _has_secrets(kind.args_model) else None,
         labels=_labels(submission.labels, f"{pointer}/labels"),
         max_attempts=submission.max_attempts or kind.max_attempts,

@@ -41,6 +41,21 @@ def test_a_submission_is_accepted_and_can_be_read(api: Api) -> None:
     schemas.Job.model_validate_json(response.content)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"kind": "test.echo", "args": {"value": 12345678901234567890123}}',
+        b'{"kind": "no.kind", "args": {}, "kind": "test.echo", "args": {"value": 0, "value": 1.0}}',
+        b'\xef\xbb\xbf{"kind": "test.echo", "args": {"value": -0.5}}',  # left to FastAPI
+    ],
+    ids=["large", "twice", "marked"],
+)
+def test_a_body_means_what_python_reads_in_it(api: Api, body: bytes) -> None:
+    response = api.http.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 202
+    assert response.json()["args"] == json.loads(body)["args"]
+
+
 def test_times_are_utc(api: Api) -> None:
     job = api.submit()
     assert job["created_at"].endswith("Z")

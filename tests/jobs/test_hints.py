@@ -38,7 +38,7 @@ class Ear:
         if message["type"] == "subscribe":
             self.subscribed += 1
         else:
-            self.heard[message["channel"].decode()].append(message["data"])
+            self.heard[message["channel"].decode()] += message["data"].split(b"\n")
 
 
 @pytest.fixture
