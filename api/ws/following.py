@@ -131,7 +131,8 @@ async def _snapshot(session: Session, wanted: FeedFilter) -> dict[str, Any]:
         "state": ",".join(wanted.states) or None,
         **{f"label.{name}": value for name, value in wanted.labels.items()},
     }
-    filters = urlencode(sorted((name, value) for name, value in query.items() if value is not None))
+    named = urlencode(sorted((name, value) for name, value in query.items() if value is not None))
+    filters = f"/v1/jobs {named}"
     flower_url = parts.settings.flower_url
     return {
         "items": [job_document(job, flower_url, full=False) for job in page.jobs],
