@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -55,8 +56,13 @@ def read_name_cursor(cursor: str) -> str:
 
 
 def filters_of(request: Request, *others: str) -> str:
-    """The query that narrows a list: all but the cursor, the limit, and what `others` choose."""
-    return urlencode(sorted(_without(request, "cursor", "limit", *others)))
+    """The list that a request asks for, whatever its cursor, limit and `others` choose of it."""
+    return list_name(request.url.path, _without(request, "cursor", "limit", *others))
+
+
+def list_name(path: str, narrowing: Iterable[tuple[str, str]]) -> str:
+    """What the cursors of a list are bound to: its address, and the query that narrows it."""
+    return f"{path} {urlencode(sorted(narrowing))}"
 
 
 def page_link(request: Request, next_cursor: str | None) -> str:

@@ -52,7 +52,7 @@ def find_place(request: Request, asked: Page, *others: str) -> Place:
 
     `others` are what of the query does not narrow the list.
     """
-    filters = f"{request.url.path} {filters_of(request, *others)}"
+    filters = filters_of(request, *others)
     before = read_cursor(asked.cursor, filters) if asked.cursor else None
     return Place(request, asked.size, before, filters)
 

@@ -4,10 +4,9 @@ import asyncio
 import json
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
-from api.cursors import write_cursor
+from api.cursors import list_name, write_cursor
 from api.documents import job_document
 from api.errors import body_flaw, problem_of
 from api.hub import DATABASE_PAUSE
@@ -131,8 +130,8 @@ async def _snapshot(session: Session, wanted: FeedFilter) -> dict[str, Any]:
         "state": ",".join(wanted.states) or None,
         **{f"label.{name}": value for name, value in wanted.labels.items()},
     }
-    named = urlencode(sorted((name, value) for name, value in query.items() if value is not None))
-    filters = f"/v1/jobs {named}"
+    narrowing = [(name, value) for name, value in query.items() if value is not None]
+    filters = list_name("/v1/jobs", narrowing)
     flower_url = parts.settings.flower_url
     return {
         "items": [job_document(job, flower_url, full=False) for job in page.jobs],

@@ -53,6 +53,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "limits": ("What is limited or paused, and limits set.", rules.LIMITS),
     "schedules": ("What runs when.", rules.SCHEDULES),
     "triggers": ("Which events make which jobs.", rules.TRIGGERS),
+    "consumers": ("Who follows events, and how far.", rules.CONSUMERS),
     "webhooks": ("Who is told of events.", operating.WEBHOOKS),
     "batches": ("Jobs that were submitted together.", operating.BATCHES),
     "bulk": ("One word said to many jobs.", operating.BULK),

@@ -228,6 +228,17 @@ TRIGGERS: dict[str, Command] = {
         "Delete triggers; their jobs stay.", lambda client, name: client.delete_trigger(name)
     ),
 }
+CONSUMERS: dict[str, Command] = {
+    "": lists(
+        "List the names under which events are followed, newest first.",
+        ("name", "types", "position", "joined_at", "acknowledged_at"),
+        lambda client, limit: client.consumers(limit=limit),
+    ),
+    "show": shows("Show how far a consumer has come.", lambda client, name: client.consumer(name)),
+    "delete": does(
+        "Forget names and their positions.", lambda client, name: client.delete_consumer(name)
+    ),
+}
 LIMITS: dict[str, Command] = {
     "": lists(
         "List what is limited or paused, by name.",

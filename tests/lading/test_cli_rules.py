@@ -138,7 +138,7 @@ def test_keys_are_made_and_deleted(lading: Run) -> None:
     assert lading("keys", "delete", made["id"]) == (0, "", "")
 
 
-@pytest.mark.parametrize("command", ["schedules", "limits", "bulk"])
+@pytest.mark.parametrize("command", ["schedules", "limits", "bulk", "consumers"])
 def test_a_group_lists_what_there_is(lading: Run, command: str) -> None:
     assert lading(command, "--json").code == 0
     assert lading(command, "nonsense").code == 2
