@@ -47,7 +47,7 @@ def test_a_key_that_has_gone_ends_what_it_has_opened(
             assert frames(simple)[1] == 4401
             assert [each.event for each in sent(stream)] == ["created"]
             assert [each.result(30) for each in polls] == [401, 401]
-            assert len(api.parts.revocation) == 2
+            eventually(lambda: len(api.parts.revocation) == 2, within=30)
             assert neighbour.is_silent()
             assert not other.is_closed
         eventually(lambda: len(api.parts.revocation) == 0, within=30)
