@@ -119,7 +119,10 @@ TOLD = {
     ("POST", "/v1/webhooks/{webhook_id}/test"): "webhook.test",
     ("POST", "/v1/webhooks/{webhook_id}/replay"): "webhook.replay",
     ("POST", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay"): "webhook.replay",
+    ("DELETE", "/v1/consumers/{name}"): "consumer.delete",
 }
+#: What readers do all the time: it keeps their place, and nothing else.
+KEEPS_PLACE = {("POST", "/v1/consumers/{name}/ack")}
 
 
 def test_whatever_changes_something_has_its_word_in_the_trail(api: Api) -> None:
@@ -129,7 +132,7 @@ def test_whatever_changes_something_has_its_word_in_the_trail(api: Api) -> None:
         for method in operations
         if method != "get"
     }
-    assert changing - ONLY_ASK <= TOLD.keys()
+    assert changing - ONLY_ASK - KEEPS_PLACE <= TOLD.keys()
     source = "".join(path.read_text() for path in (ROOT / "api").rglob("*.py"))
     assert [word for word in {*TOLD.values()} if f'{word}"' not in source] == []
 
