@@ -8,6 +8,7 @@ import typer
 
 from lading.cli import exits, files, fleet, jobs, operating, rules
 from lading.cli.connecting import PATIENCE, Connection
+from lading.cli.events import events
 from lading.cli.following import follow
 from lading.cli.making import Command, group
 from lading.cli.publishing import publish
@@ -46,7 +47,7 @@ COMMANDS: dict[str, Command] = {
     "explain": rules.explain,
     "pause": rules.pause,
     "resume": rules.resume,
-    "events": operating.EVENTS,
+    "events": events,
     "audit": operating.audit,
 }
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {

@@ -312,8 +312,3 @@ KEYS: dict[str, Command] = {
     "create": create_key,
     "delete": does("Delete keys.", lambda client, name: client.delete_key(name)),
 }
-EVENTS = lists(
-    "List the events that were published, newest first, with the jobs that they made.",
-    ("id", "event.type", "event.source", "received_at", "jobs", "error"),
-    lambda client, limit: client.published(limit=limit),
-)
