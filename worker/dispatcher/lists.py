@@ -8,9 +8,9 @@ each with its own claim and report; whatever is left of a list that was lost is 
 
 import math
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -27,13 +27,21 @@ SHARES = 2  # lists for each slot, so that none is idle while another has too mu
 SAMPLE = 20  # attempts of a kind that are looked at
 FEWEST = 5  # of these that have begun, or nothing is known
 LOOK_EVERY = 1.0  # seconds
+LOOK_FOR = 30.0  # seconds: a sample of which so few have begun until then is replaced by another
+
+
+class Sample(NamedTuple):
+    """Jobs of a kind. Not the newest, which in a backlog have never begun."""
+
+    since: float  #: by the monotonic clock
+    jobs: list[UUID]
 
 
 class Lists:
     """What one dispatcher knows of how long kinds take. Of one thread."""
 
     def __init__(self) -> None:
-        self._rung: defaultdict[str, deque[UUID]] = defaultdict(lambda: deque(maxlen=SAMPLE))
+        self._rung: dict[str, Sample] = {}  #: since a kind was looked at, the first; by kind
         self._seconds: dict[str, float] = {}  #: of an attempt, by kind
         self._looked_at = -LOOK_EVERY
 
@@ -43,9 +51,13 @@ class Lists:
         if not self._rung or now < self._looked_at + LOOK_EVERY:
             return
         self._looked_at = now
-        for kind, attempts, seconds in measure(connection, [*_flat(self._rung.values())]):
+        asked = [*_flat(sample.jobs for sample in self._rung.values())]
+        for kind, attempts, seconds in measure(connection, asked):
             if attempts >= FEWEST:
                 self._seconds[kind] = seconds
+                del self._rung[kind]
+        for kind, sample in [*self._rung.items()]:
+            if now > sample.since + LOOK_FOR:
                 del self._rung[kind]
 
     def put_together(self, bells: Sequence[Bell], slots: int) -> list[Bell]:
@@ -56,12 +68,17 @@ class Lists:
         alike: defaultdict[tuple[str, int, bool], list[Bell]] = defaultdict(list)
         for bell in bells:
             alike[bell.kind, bell.priority, bell.is_limited].append(bell)
-            self._rung[bell.kind].append(bell.attempts[0][0])
+            self._sample(bell)
         listed = [bell for some in alike.values() for bell in self._listed(some, slots)]
         if len(alike) > 1:
             places = {bell.attempts[0]: place for place, bell in enumerate(bells)}
             listed.sort(key=lambda bell: places[bell.attempts[0]])
         return listed
+
+    def _sample(self, bell: Bell) -> None:
+        sample = self._rung.setdefault(bell.kind, Sample(time.monotonic(), []))
+        if len(sample.jobs) < SAMPLE:
+            sample.jobs.append(bell.attempts[0][0])
 
     def _listed(self, bells: Sequence[Bell], slots: int) -> list[Bell]:
         size = min(self._most(bells[0].kind), math.ceil(len(bells) / (SHARES * max(slots, 1))))

@@ -91,3 +91,17 @@ def test_how_long_attempts_take_is_learnt_from_those_that_were_rung(
         lists._looked_at = 0
         lists.learn(connection)
         assert lists._seconds["demo.sleep"] >= 3600
+
+
+def test_in_a_backlog_those_are_looked_at_that_were_rung_first(
+    platform: Platform, settings: Settings, engine: Engine
+) -> None:
+    jobs = [platform.submit("demo.sleep", {"seconds": 0}) for _ in range(FEWEST)]
+    lists = Lists()
+    lists.put_together([Bell("default", "demo.sleep", ((j.id, 1),), 5) for j in jobs], slots=2)
+    lists.put_together([ring("demo.sleep") for _ in range(1000)], slots=2)
+    with engine.begin() as connection:
+        for job in jobs:
+            lifecycle.start(connection, job.id, attempt=1, worker=uuid4(), lease=settings.lease)
+        lists.learn(connection)
+    assert "demo.sleep" in lists._seconds
