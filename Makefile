@@ -8,6 +8,10 @@ UV := $(shell command -v uv 2>/dev/null)
 # Tests wait for processes and servers as often as they compute: one more than there are cores.
 TESTERS ?= $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
+# What Python has compiled is kept, whatever the outside wants: a platform is a dozen processes, and
+# compiling is half of what it takes to start one.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help dev test test-docker chaos bench check fmt audit lock upgrade clean
 
