@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 from pydantic import SecretStr
 
@@ -13,6 +14,7 @@ from dev.valkey import EmbeddedValkey, temporary_valkey
 from jobs.settings import Settings
 from tests.api.serving import Api, problem, serve
 from tests.conftest import migrate
+from tests.dev.pids import lives
 from tests.eventually import eventually
 
 BODY = {"kind": "test.echo", "args": {}}
@@ -42,7 +44,9 @@ def test_without_the_database_requests_are_503_until_it_is_back(
     changes = {"database_url": SecretStr(own_postgres.url), "files_dir": tmp_path}
     with serve(settings.model_copy(update=changes)) as api:
         job_id = api.submit()["id"]
+        serving = [each.pid for each in psutil.Process(own_postgres.pid).children()]
         own_postgres.kill()
+        eventually(lambda: not any(map(lives, serving)))  # they see it a moment later
         for _ in range(2):
             before = time.monotonic()
             for method, path in (

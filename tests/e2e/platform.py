@@ -15,6 +15,7 @@ import psutil
 from dev.ports import free_port
 from dev.postgres import remove_data
 from tests.conftest import ROOT
+from tests.dev.pids import lives
 from tests.eventually import eventually
 
 START_WITHIN = 90.0  # seconds; a loaded machine takes its time to import eight Pythons
@@ -78,7 +79,7 @@ class Platform:
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(number)
         self.process.wait(STOP_WITHIN)
-        return psutil.wait_procs(children, timeout=1)[1]
+        return [each for each in psutil.wait_procs(children, timeout=1)[1] if lives(each.pid)]
 
     def remove(self) -> None:
         """Its data is gone, wherever it lies."""

@@ -25,7 +25,12 @@ class Damage(NamedTuple):
 FREE = "ALTER TABLE job DROP CONSTRAINT {}"
 UNTIE = "ALTER TABLE job_event DROP CONSTRAINT job_event_job_id_fkey"
 UNTIE_ATTEMPT = "ALTER TABLE job_attempt DROP CONSTRAINT job_attempt_job_id_fkey"
-COUNT_IT = "UPDATE intake_total SET removed = removed + 1"
+COUNT_IT = """
+UPDATE intake_total SET removed = removed + 1 WHERE (bucket, process_id) IN (
+    SELECT bucket, process_id FROM intake_total
+    WHERE bucket = left(CAST(CAST(:id AS uuid) AS text), 8) LIMIT 1
+)
+"""
 ADD_KEY = """
 INSERT INTO idempotency_key (project_id, key, fingerprint, job_ids)
 VALUES ('{}', 'a key', '', {})
