@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from api.background import Background
 from api.draining import Draining
 from api.feed import Feed
 from api.follower import Follower, Waiter, Watch
@@ -75,22 +76,16 @@ class Hub:
         self._subscription = Subscription(
             broker_url, on_open=self._hints_begin, on_message=self._hear
         )
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = Background()
 
     async def __aenter__(self) -> Self:
         self._draining.call(self._wake_all)
-        self._tasks = [
-            asyncio.create_task(self._subscription.run(), name="hub-hints"),
-            asyncio.create_task(self._keep_up(), name="hub-log"),
-        ]
-        for task in self._tasks:
-            task.add_done_callback(log_failure)
+        self._background.begin("hub-hints", self._subscription.run())
+        self._background.begin("hub-log", self._keep_up())
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.end()
 
     def follow(self, project_id: str, job_id: UUID, after: int, *, stays: bool = False) -> Follower:
         """The job's events after that `seq`, first those there are and then as they come.
@@ -230,12 +225,6 @@ class Hub:
 def _key(job_id: UUID) -> bytes:
     """As hints begin."""
     return str(job_id).encode()
-
-
-def log_failure(task: asyncio.Task[None]) -> None:
-    """For tasks that end by being cancelled alone: else somebody has to know."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("a task that serves streams has ended", task=task.get_name(), exc_info=error)
 
 
 def _is_cut(feed: Feed, news: News) -> bool:

@@ -12,8 +12,9 @@ from typing import Self
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from api.background import Background
 from api.database import Database
-from api.hub import Hub, Topic, log_failure
+from api.hub import Hub, Topic
 from jobs.bus import consumers
 from jobs.bus.consumers import Consumer, Joined
 from jobs.errors import DatabaseUnavailable
@@ -56,17 +57,14 @@ class Members:
         self._database, self._hub, self._hints = database, hub, hints
         self._members: set[Member] = set()
         self._wanted, self._due = asyncio.Event(), asyncio.Event()
-        self._checking: asyncio.Task[None] | None = None
+        self._background = Background()
 
     async def __aenter__(self) -> Self:
-        self._checking = asyncio.create_task(self._check(), name="members")
-        self._checking.add_done_callback(log_failure)
+        self._background.begin("members", self._check())
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        assert self._checking is not None
-        self._checking.cancel()
-        await asyncio.gather(self._checking, return_exceptions=True)
+        await self._background.end()
 
     @asynccontextmanager
     async def join(

@@ -12,8 +12,8 @@ from typing import Protocol, Self
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from api.background import Background
 from api.database import Database
-from api.hub import log_failure
 from api.keyring import Principal
 from jobs.errors import DatabaseUnavailable
 from jobs.keys.store import find_existing
@@ -52,17 +52,14 @@ class Revocation:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._served: dict[Served, str] = {}  # with its key's id
-        self._checking: asyncio.Task[None] | None = None
+        self._background = Background()
 
     async def __aenter__(self) -> Self:
-        self._checking = asyncio.create_task(self._check(), name="revocation")
-        self._checking.add_done_callback(log_failure)
+        self._background.begin("revocation", self._check())
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        assert self._checking is not None
-        self._checking.cancel()
-        await asyncio.gather(self._checking, return_exceptions=True)
+        await self._background.end()
 
     def __len__(self) -> int:
         return len(self._served)

@@ -23,8 +23,9 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from api.background import Background
 from api.draining import Draining
-from api.hub import DATABASE_PAUSE, SWEEP_EVERY, Hub, Reads, Topic, log_failure
+from api.hub import DATABASE_PAUSE, SWEEP_EVERY, Hub, Reads, Topic
 from api.recorded import Recorded
 from jobs.errors import DatabaseUnavailable
 from jobs.feed import Place, Position, Snapshot, read_position
@@ -113,19 +114,16 @@ class Tail(Generic[E]):
         self._place: Place | None = None  # None: nobody follows
         self._looking = asyncio.Lock()  # held while looks go on; who joins waits for it
         self._due, self._wanted = asyncio.Event(), asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
         self.next_number = 0  #: of the batch that comes next
 
     async def __aenter__(self) -> Self:
         self.draining.call(self._wake_all)
-        self._task = asyncio.create_task(self._keep_up(), name="tail")
-        self._task.add_done_callback(log_failure)
+        self._background.begin("tail", self._keep_up())
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.end()
 
     def __len__(self) -> int:
         """How many follow."""

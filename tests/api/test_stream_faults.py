@@ -103,7 +103,7 @@ class World:
         if not is_polite:
             self.path.lead_to(None)
             self.path.cut(is_reset=True)
-        draining, (task, *_) = self._api.parts.draining, self._api.parts.hub._tasks
+        draining, (task, *_) = self._api.parts.draining, self._api.parts.hub._background.tasks
         task.get_loop().call_soon_threadsafe(draining.begin)
         self._serving.close()
 
