@@ -13,7 +13,7 @@ piece follows another.
 
 import re
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 from uuid import UUID
@@ -175,6 +175,10 @@ def read_position(connection: Connection) -> Position:
     return Position(f"{epoch:08x}", Place(Snapshot(int(end), ids)))
 
 
+#: How far to read at once, after the first snapshot and up to the second: some `limit` events.
+Piece = Callable[[Connection, Snapshot, Snapshot, int], Snapshot]
+
+
 def read_feed(
     connection: Connection,
     place: Place,
@@ -187,23 +191,32 @@ def read_feed(
     Each statement may see more than the one before it, so that the connection may be in autocommit.
     """
     with planned_anew(connection):
-        is_newest = False
-        if place.until is None:
-            now = read_position(connection).place.after
-            place = Place(place.after, _piece(connection, place.after, now, limit))
-            is_newest = place.until == now
-        assert place.until is not None
-        if place.until == place.after:
+        place, until, is_newest = bounded(connection, place, _piece, limit)
+        if until == place.after:
             return FeedPage([], Place(place.after), is_newest)
         binds = {"projects": list(projects), "limit": limit, "most_bytes": MOST_BYTES}
         binds["types"] = None if types is None else list(types)
         binds |= dict(zip(("job", "seq"), place.read, strict=True))
-        rows = [*connection.execute(_EVENTS, {**binds, **window(place.after, place.until)})]
+        rows = [*connection.execute(_EVENTS, {**binds, **window(place.after, until)})]
     events = [_event(row) for row in rows if row.is_within]
     if len(rows) == limit or len(events) < len(rows):
         read = (events[-1].event.job_id, events[-1].event.seq)
-        return FeedPage(events, Place(place.after, place.until, read), is_last=False)
-    return FeedPage(events, Place(place.until), is_newest)
+        return FeedPage(events, Place(place.after, until, read), is_last=False)
+    return FeedPage(events, Place(until), is_newest)
+
+
+def bounded(
+    connection: Connection, place: Place, piece: Piece, limit: int
+) -> tuple[Place, Snapshot, bool]:
+    """The place with an end, that end, and whether it is the newest there is.
+
+    A place in the middle of a piece has its end already; another one gets that of the next `piece`.
+    """
+    if place.until is not None:
+        return place, place.until, False
+    now = read_position(connection).place.after
+    until = piece(connection, place.after, now, limit)
+    return Place(place.after, until), until, until == now
 
 
 def next_window(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.events import MOST_BYTES, planned_anew
-from jobs.feed import Place, Snapshot, read_position, window
+from jobs.feed import Place, Snapshot, bounded, window
 from lading.patterns import ANY, patterns_of
 
 
@@ -68,21 +68,16 @@ def read_stream(
     As jobs.feed.read_feed: the connection may be in autocommit.
     """
     with planned_anew(connection):
-        is_newest = False
-        if place.until is None:
-            now = read_position(connection).place.after
-            place = Place(place.after, _piece(connection, place.after, now, limit))
-            is_newest = place.until == now
-        assert place.until is not None
-        if place.until == place.after:
+        place, until, is_newest = bounded(connection, place, _piece, limit)
+        if until == place.after:
             return StreamPage([], Place(place.after), is_newest)
         binds = {"projects": list(projects), "limit": limit, "most_bytes": MOST_BYTES}
-        binds |= {"read": place.read[0], **window(place.after, place.until)}
+        binds |= {"read": place.read[0], **window(place.after, until)}
         rows = [*connection.execute(_EVENTS, binds)]
     events = [_event(row) for row in rows if row.is_within]
     if len(rows) == limit or len(events) < len(rows):
-        return StreamPage(events, Place(place.after, place.until, events[-1].key), is_last=False)
-    return StreamPage(events, Place(place.until), is_newest)
+        return StreamPage(events, Place(place.after, until, events[-1].key), is_last=False)
+    return StreamPage(events, Place(until), is_newest)
 
 
 # The piece's last transaction, if there are more events than fit.
