@@ -12,7 +12,9 @@ from chaos.book import Entry
 
 ANSWERED = frozenset({200, 202})
 COME_BACK = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-FOR_GOOD = frozenset({"count-differs", "unique-conflict"})  # codes of 409: no twin in flight
+FOR_GOOD = frozenset(
+    {"consumer-taken", "count-differs", "unique-conflict"}
+)  # codes of 409: no twin in flight
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two tries
 READ_WITHIN = 60.0  # seconds
 PAGE = 100  # ids a question

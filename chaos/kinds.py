@@ -7,7 +7,9 @@ import signal
 import time
 
 from pydantic import BaseModel
+from sqlalchemy import text
 
+from chaos.deeds import DO, SAID
 from chaos.effects import CLOCK, END, START, STEP, note
 from lading import AsyncJobContext, JobContext, Retry, RetryPolicy, job
 
@@ -63,6 +65,23 @@ def steps(context: JobContext, args: Work) -> str:
         assert context.step(name, lambda name=name: one(name)) == name  # type: ignore[misc]
         context.progress(number / args.steps, name)
         context.log("info", "done", step=name)
+    note(END, context.job_id, context.attempt)
+    return args.token
+
+
+@job("chaos.say", retry=QUICK)
+def say(context: JobContext, args: Work) -> str:
+    """Publishes an event with a deed of its own, in one transaction, and then one without."""
+    note(START, context.job_id, context.attempt)
+    speaker = f"job {args.token}"
+    with context.transaction("do") as session:
+        first = {"token": f"{args.token}-1", "speaker": speaker, "number": 1}
+        session.connection().execute(text(DO), first)
+        context.publish(SAID, {**first, "ms": 1})
+        time.sleep(args.ms / 1000)
+    second = {"token": f"{args.token}-2", "speaker": speaker, "number": 2}
+    context.publish(SAID, {**second, "ms": 1}, id="second")
+    time.sleep(args.ms / 1000)
     note(END, context.job_id, context.attempt)
     return args.token
 

@@ -11,7 +11,7 @@ BETWEEN = 0.5  # seconds
     title="`kill -9` of api processes, 15 times",
     plain="of a row and a message written one after the other: 137 of 734 committed rows never ran;"
     " hardened: 190 of 511",
-    seconds=65,
+    seconds=55,
 )
 def kill_apis(stage: Stage) -> None:
     load = stage.load(rate=40, seconds=LONGEST)

@@ -16,7 +16,7 @@ CALLED_WITHIN = 40.0  # seconds of the last end: a second, unless what would sta
 @scenario(
     "batch-of-3000",
     title=f"a batch of {JOBS:,} jobs, {KILLS} × `kill -9` of a worker, a dispatcher, an API",
-    seconds=90,
+    seconds=40,
 )
 def end_a_batch(stage: Stage) -> None:
     jobs, callbacks = _submit(stage)

@@ -30,7 +30,7 @@ _PARTS = "SELECT count(*) FROM bulk_part"
     title=f"an operation over {JOBS:,} jobs, {KILLS} × `kill -9` of one of two dispatchers;"
     " another one is stopped",
     plain="has none",
-    seconds=55,
+    seconds=50,
 )
 def change_many(stage: Stage) -> None:
     platform, client = stage.platform, stage.client(timeout=30)

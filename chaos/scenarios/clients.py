@@ -12,7 +12,7 @@ PATIENCE = 1.0  # seconds of the client; what is slow is slower
     "slow-answers",
     title="5 % of answers come after the client's patience of 1 s, and it asks again",
     plain="49 of 600 run twice; hardened: 30 of 600",
-    seconds=30,
+    seconds=20,
 )
 def answer_slowly(stage: Stage) -> None:
     with SlowAnswers(stage.platform.urls, SLOW, 2 * PATIENCE, stage.random) as proxy:

@@ -17,7 +17,7 @@ MARGIN = 1.0  # seconds by which a job has to outlast the soft limit, to be cut 
     "deploy",
     title="deploy: SIGTERM with 12 jobs of 8 s, soft limit 3 s, another worker there",
     plain="4 lost, 8 stuck for an hour; hardened: none lost, back after 103 s",
-    seconds=40,
+    seconds=30,
 )
 def deploy(stage: Stage) -> None:
     _deploy(stage, [8.0] * JOBS)
@@ -27,7 +27,7 @@ def deploy(stage: Stage) -> None:
     "deploy-default-limit",
     title="deploy with the default soft limit of 25 s: 6 jobs of 8 s and 6 of 35 s",
     plain="",
-    seconds=85,
+    seconds=75,
     layout=DEFAULTS,
 )
 def deploy_with_default_limit(stage: Stage) -> None:

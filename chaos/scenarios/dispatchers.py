@@ -11,7 +11,7 @@ BETWEEN = 0.5  # seconds
     "dispatcher-killed-15",
     title="`kill -9` of the only dispatcher, 15 times",
     plain="has none",
-    seconds=45,
+    seconds=55,
 )
 def kill_the_dispatcher(stage: Stage) -> None:
     load = stage.load(rate=40, seconds=LONGEST)
@@ -26,7 +26,7 @@ def kill_the_dispatcher(stage: Stage) -> None:
     "two-dispatchers",
     title="two dispatchers at once; one is killed, frozen and thawed",
     plain="has none",
-    seconds=35,
+    seconds=50,
 )
 def run_two_dispatchers(stage: Stage) -> None:
     platform = stage.platform

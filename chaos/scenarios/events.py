@@ -33,7 +33,7 @@ _TRIGGERS = (
     title="events sent again with the same ids while API, dispatcher, worker and Redis are killed"
     " and Redis forgets, 3 times each",
     plain="has none",
-    seconds=75,
+    seconds=30,
 )
 def publish_under_fire(stage: Stage) -> None:
     platform, client = stage.platform, stage.client()

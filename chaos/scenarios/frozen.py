@@ -17,7 +17,7 @@ ROUNDS, IDLE = 5, 4
     "worker-frozen",
     title="worker frozen past its lease, then thawed: its late report changes nothing",
     plain="",
-    seconds=40,
+    seconds=35,
     limit=LIMIT,
 )
 def freeze_a_worker(stage: Stage) -> None:
@@ -51,7 +51,7 @@ def freeze_a_worker(stage: Stage) -> None:
     "idle-frozen-killed-20",
     title="idle worker frozen, a job arrives, the worker is killed: 20 times",
     plain="20 of 20 lost; hardened: 18 of 20 lost",
-    seconds=70,
+    seconds=60,
 )
 def kill_frozen_idle_workers(stage: Stage) -> None:
     """The bell is popped from the broker and dies in a socket; only its age tells."""

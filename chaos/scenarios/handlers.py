@@ -13,7 +13,7 @@ CRASHES = 3  # the third one ends a job
     "poison",
     title="4 jobs that kill their process whenever they run: 3 crashes end each",
     plain="4 × FAILURE; hardened: run 154–259 times in 45 s, and for ever",
-    seconds=20,
+    seconds=10,
 )
 def poison(stage: Stage) -> None:
     load = stage.load(rate=20, seconds=6)
@@ -28,7 +28,7 @@ def poison(stage: Stage) -> None:
     "out-of-memory",
     title="10 jobs that once take more memory than they may, and 4 that always do",
     plain="10 of 10 lost; hardened: none lost, but the 4 run for ever",
-    seconds=25,
+    seconds=10,
 )
 def take_too_much_memory(stage: Stage) -> None:
     load = stage.load(rate=10, seconds=6)
@@ -45,7 +45,7 @@ def take_too_much_memory(stage: Stage) -> None:
     "long-jobs",
     title="6 jobs longer than their timeout, and 8 longer than the lease",
     plain="longer than the visibility timeout: 8 of 8 run twice (hardened)",
-    seconds=30,
+    seconds=20,
 )
 def run_too_long(stage: Stage) -> None:
     platform = stage.platform

@@ -40,7 +40,7 @@ class Keys(NamedTuple):
     title="a key's limit, a kind's, and a rate, with two dispatchers: workers, dispatchers and"
     f" children killed, {4 * ROUNDS} times in all",
     plain="has none",
-    seconds=65,
+    seconds=30,
 )
 def kill_those_who_count(stage: Stage) -> None:
     platform, client = stage.platform, stage.client()

@@ -14,7 +14,7 @@ RATE = 12.0  # jobs a second
     "mixed",
     title="a random mix of all faults, for five minutes",
     plain="",
-    seconds=360,
+    seconds=330,
     settle=120,
 )
 def mix(stage: Stage) -> None:

@@ -12,7 +12,7 @@ LIMIT = 2.0  # seconds: the parent reports the death, no lease has to run out
     "children-killed-10",
     title="`kill -9` of a busy pool process, 10 times",
     plain="5–7 of 10 lost, with the status FAILURE; hardened: none lost, at most 1 duplicated",
-    seconds=30,
+    seconds=25,
     limit=LIMIT,
 )
 def kill_children(stage: Stage) -> None:

@@ -25,7 +25,7 @@ _OPEN = "SELECT count(*) FROM job WHERE schedule_id = %s AND finished_at IS NULL
 @scenario(
     "schedules",
     title=f"`kill -9` of one of two dispatchers, {KILLS} times, under an every-second schedule",
-    seconds=50,
+    seconds=60,
 )
 def kill_whoever_fires(stage: Stage) -> None:
     platform = stage.platform

@@ -57,7 +57,7 @@ def _kill_redis_five_times(stage: Stage) -> None:
     "redis-killed-5",
     title="`kill -9` of Redis, 5 times, nothing on its disk",
     plain="1,034 to 1,900 of 2,350 lost",
-    seconds=45,
+    seconds=40,
 )
 def kill_redis_without_a_disk(stage: Stage) -> None:
     _kill_redis_five_times(stage)
@@ -67,7 +67,7 @@ def kill_redis_without_a_disk(stage: Stage) -> None:
     "redis-aof-killed-5",
     title="`kill -9` of Redis, 5 times, with an append-only file",
     plain="hardened: 1 lost, 18 wrong",
-    seconds=45,
+    seconds=40,
     layout=DURABLE,
 )
 def kill_redis_with_a_disk(stage: Stage) -> None:
@@ -111,7 +111,7 @@ def wipe_redis(stage: Stage) -> Fault:
     "redis-stopped-10s",
     title="Redis paused for 10 s (SIGSTOP), then for 10 s more (CLIENT PAUSE)",
     plain="0 lost, every request hangs up to 10 s; with clients that retry after 5 s: 32 run twice",
-    seconds=50,
+    seconds=45,
 )
 def pause_redis(stage: Stage) -> None:
     load = stage.load(rate=RATE / 1.5, seconds=34)
@@ -160,7 +160,7 @@ def hold_redis(stage: Stage) -> None:
     "connections-reset-10",
     title="all connections to Redis and PostgreSQL reset in mid-sentence, 10 times",
     plain="4 run twice; hardened: 4, and 13 with quick sweeps",
-    seconds=75,
+    seconds=70,
 )
 def reset_connections(stage: Stage) -> None:
     with _cutters(stage) as cutters:
@@ -230,7 +230,7 @@ def cut_connections(stage: Stage) -> None:
     "postgres-killed-3",
     title="`kill -9` of PostgreSQL, 3 times, then 3 fast restarts",
     plain="",
-    seconds=65,
+    seconds=45,
 )
 def kill_postgres(stage: Stage) -> None:
     _restart_often(stage)
@@ -240,7 +240,7 @@ def kill_postgres(stage: Stage) -> None:
     "postgres-killed-3-defaults",
     title="`kill -9` of PostgreSQL, 3 times, then 3 fast restarts; the default lease",
     plain="",
-    seconds=65,
+    seconds=45,
     layout=DEFAULTS,
 )
 def kill_postgres_with_defaults(stage: Stage) -> None:
@@ -291,7 +291,7 @@ def _absence(stage: Stage, words: str) -> Fault:
     "postgres-away-60s",
     title="PostgreSQL away for 60 s; the default lease",
     plain="",
-    seconds=120,
+    seconds=110,
     layout=DEFAULTS,
 )
 def take_postgres_away(stage: Stage) -> None:

@@ -45,7 +45,7 @@ class Said(NamedTuple):
     title=f"{CLIENTS} clients submit with the same {KEYS} unique keys,"
     f" {KILLS} × `kill -9` of an api",
     plain="has none",
-    seconds=45,
+    seconds=55,
 )
 def submit_twins(stage: Stage) -> None:
     platform = stage.platform

@@ -31,7 +31,7 @@ WHERE envelope ->> 'type' = %s AND envelope ->> 'subject' = %s
     title="webhooks to a receiver that fails, hangs and is gone; api, dispatcher, and workers of"
     f" both pools killed, {ROUNDS} times each",
     plain="has none",
-    seconds=70,
+    seconds=50,
 )
 def tell_under_fire(stage: Stage) -> None:
     client = stage.client()

@@ -14,7 +14,7 @@ BETWEEN = 0.5  # seconds
     "worker-killed",
     title="`kill -9` of a worker and its children",
     plain="1–2 lost, 6–16 stuck for an hour; hardened: none lost, back after 96–104 s",
-    seconds=25,
+    seconds=20,
     limit=LIMIT,
 )
 def kill_a_worker(stage: Stage) -> None:
@@ -28,7 +28,7 @@ def kill_a_worker(stage: Stage) -> None:
     "worker-killed-15",
     title="`kill -9` of workers of both pools, 15 times",
     plain="11 lost, 63 stuck for an hour; hardened: none lost, 1–3 duplicated, back after 80–114 s",
-    seconds=75,
+    seconds=70,
     limit=LIMIT,
 )
 def kill_workers(stage: Stage) -> None:
@@ -45,7 +45,7 @@ def kill_workers(stage: Stage) -> None:
     "worker-killed-default-lease",
     title="`kill -9` of a worker, with the default lease of 30 s",
     plain="see above; hardened: back after 96–104 s",
-    seconds=65,
+    seconds=45,
     limit=LIMIT_OF_DEFAULT,
     layout=DEFAULTS,
 )
