@@ -41,6 +41,15 @@ def work(context: JobContext, args: Work) -> str:
     return args.token
 
 
+@job("chaos.quick", retry=QUICK)
+def quick(context: JobContext, args: Work) -> str:
+    """Always so short that a backlog of it is rung for in lists."""
+    note(START, context.job_id, context.attempt)
+    time.sleep(args.ms / 1000)
+    note(END, context.job_id, context.attempt)
+    return args.token
+
+
 @job("chaos.io", queue="io", retry=QUICK)
 async def io(context: AsyncJobContext, args: Work) -> str:
     """The same on the threads' event loop."""
