@@ -59,6 +59,13 @@ class UniqueKey(_Answer):
     scope: Literal["active", "queued"] = Field(description="Until it has ended, or started")
 
 
+class RuleWebhook(_Answer):
+    """Who is told how each job of a rule has ended."""
+
+    url: str
+    signed: bool = Field(description="There is a secret, which is shown nowhere")
+
+
 class Job(_Answer):
     """A job as it is now."""
 

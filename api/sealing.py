@@ -1,12 +1,14 @@
-"""What a submission's own webhook must be, and its secret, sealed before anything is stored."""
+"""What the webhook of a job or a rule must be, and its secret, sealed before it is stored."""
 
 from dataclasses import replace
+from typing import Any
+from uuid import UUID
 
 from api.errors import body_flaw
 from api.submission_bodies import RuleOptions
 from jobs.enqueue import Intake, NewBatch
 from jobs.settings import Settings
-from jobs.submissions import NewJob
+from jobs.submissions import Hook, NewJob
 from jobs.vault import Vault
 
 
@@ -20,6 +22,21 @@ def require_tied_tls(settings: Settings, body: RuleOptions) -> None:
     """The same of a rule's webhook, if it has one. Problem 422."""
     if body.webhook is not None:
         require_tls(settings, str(body.webhook.url), "#/webhook/url")
+
+
+def sealed_tie(vault: Vault, body: RuleOptions, rule_id: UUID) -> dict[str, Any]:
+    """The secret as the rule keeps it, where the body says anything of it. SecretKeyMissing.
+
+    `sealed`, as a field of what is asked for: null where there is to be none. In a change a webhook
+    that says nothing of a secret keeps the one that there is.
+    """
+    if "webhook" not in body.model_fields_set:
+        return {}
+    hook = body.webhook
+    if hook is not None and "secret" not in hook.model_fields_set:
+        return {}
+    secret = hook and hook.secret
+    return {"sealed": secret and vault.seal(secret.get_secret_value(), rule_id)}
 
 
 def sealed(vault: Vault, settings: Settings, intake: Intake) -> Intake:
@@ -49,4 +66,4 @@ def _sealed(vault: Vault, settings: Settings, job: NewJob) -> NewJob:
     if hook.secret is None:
         return job
     hidden = vault.seal(hook.secret, job.id)
-    return job._replace(webhook=hook._replace(secret=None, sealed=hidden))
+    return job._replace(webhook=Hook(hook.url, None, hidden, job.id))

@@ -80,20 +80,17 @@ class Sharing(_Body):
         return Concurrency(self.key, self.limit)
 
 
-class TiedWebhook(_Body):
-    """Who is told how each job has ended."""
+class JobWebhook(_Body):
+    """Who is told how a job has ended."""
 
     url: WebhookUrl = Field(
         description="Where `job.succeeded`, `job.failed` or `job.cancelled` is POSTed",
         examples=["https://example.org/hooks"],
     )
-
-
-class JobWebhook(TiedWebhook):
-    """Who is told how the job has ended."""
-
     secret: Annotated[SecretStr, AfterValidator(_is_secret)] | None = Field(
-        default=None, description="`whsec_…`, to sign it with; without, it is not signed"
+        default=None,
+        description="`whsec_…`, to sign it with; without, it is not signed. Shown nowhere; where a"
+        " rule is changed, one that is left out stays, and null takes it away",
     )
 
     def hook(self) -> Hook:
@@ -129,7 +126,7 @@ class RuleOptions(_Body):
     concurrency: Sharing | None = Field(
         default=None, description="Take turns with other keys' jobs, and heed the key's limit"
     )
-    webhook: TiedWebhook | None = Field(default=None, description="Told how each job has ended")
+    webhook: JobWebhook | None = Field(default=None, description="Told how each job has ended")
 
 
 class NewJob(RuleOptions):

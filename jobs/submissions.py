@@ -55,7 +55,8 @@ class Hook(NamedTuple):
 
     url: str
     secret: str | None = None  #: `whsec_…`, for signatures; None: it is told without
-    sealed: bytes | None = None  #: the secret as it may be stored, bound to the job's id
+    sealed: bytes | None = None  #: the secret as it may be stored
+    sealed_for: UUID | None = None  #: what it is bound to: the job, or the rule that makes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +128,12 @@ class NewJob(NamedTuple):
         return self.unique is None and not self.after and self.webhook is None
 
 
-def read_ties(document: Mapping[str, Any]) -> dict[str, Any]:
+def read_ties(
+    document: Mapping[str, Any], sealed: bytes | None = None, rule_id: UUID | None = None
+) -> dict[str, Any]:
     """What a rule says of its jobs' ties, as a Submission's fields. InvalidSubmission.
 
-    A rule's webhook has no secret: one would have to be sealed for jobs that are not there yet.
+    Its webhook's secret does not stand among them: it is `sealed`, bound to `rule_id`.
     """
     found: dict[str, Any] = {}
     for name, made_of in TIES.items():
@@ -142,19 +145,22 @@ def read_ties(document: Mapping[str, Any]) -> dict[str, Any]:
         except TypeError:
             known = ", ".join(made_of.__annotations__)
             raise InvalidSubmission(Flaw(f"#/{name}", f"not a mapping of {known}")) from None
-        if isinstance(found[name], Hook) and found[name][1:] != (None, None):
-            raise InvalidSubmission(Flaw("#/webhook/secret", "only a submission brings a secret"))
+    hook = found.get("webhook")
+    if hook is not None:
+        if any(hook[1:]):
+            raise InvalidSubmission(Flaw("#/webhook/secret", "only the API takes secrets"))
+        found["webhook"] = hook if sealed is None else Hook(hook.url, None, sealed, rule_id)
     return found
 
 
-def shown_ties(document: Mapping[str, Any]) -> dict[str, Any]:
+def shown_ties(document: Mapping[str, Any], *, is_signed: bool) -> dict[str, Any]:
     """All ties of what `read_ties` takes, as documents; None for those that there are not."""
     ties = read_ties(document)
     unique, shared, hook = (ties.get(name) for name in TIES)
     return {
         "unique": unique and unique._asdict(),
         "concurrency": shared and {"key": shared.key, "limit": shared.limit},
-        "webhook": hook and {"url": hook.url},
+        "webhook": hook and {"url": hook.url, "signed": is_signed},
     }
 
 

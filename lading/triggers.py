@@ -50,6 +50,7 @@ def on(
     event's data is the args. `options` are those of a submission: queue, priority, delay,
     max_attempts, timeout, expires_in (seconds or timedelta), labels, unique, concurrency, webhook;
     in the keys of unique and concurrency, expressions stand in braces: `{"key": "u-{data.id}"}`.
+    A webhook in code has a `url` alone: a secret is no part of code.
     Only events of `project` count. A handler may have several; `name` tells two of the same pattern
     apart. ValueError.
     """
@@ -58,6 +59,8 @@ def on(
     if unknown := options.keys() - OPTIONS:
         raise ValueError(f"a job has no {', '.join(sorted(unknown))}")
     given = {key: value for key, value in options.items() if value is not None}
+    if "secret" in given.get("webhook", {}):
+        raise ValueError("a webhook in code has no secret: give a trigger over REST one")
     for key in DURATIONS & given.keys():
         given[key] = as_timedelta(given[key]).total_seconds()
     declared = DeclaredTrigger(pattern, dict(filter or {}), args, given, project, name)

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from api.submission_bodies import Sharing, TiedWebhook, UniqueKey
+from api.schemas import RuleWebhook
+from api.submission_bodies import Sharing, UniqueKey
 from jobs.bus.making import OPTIONS, Rehearsal
 from jobs.bus.queries import Accepted
 from jobs.bus.triggers import TriggerView
@@ -128,7 +129,7 @@ class Trigger(_Answer):
     labels: dict[str, str] | None
     unique: UniqueKey | None
     concurrency: Sharing | None
-    webhook: TiedWebhook | None
+    webhook: RuleWebhook | None
     created_at: datetime
     updated_at: datetime
     links: dict[Literal["self", "test", "replay"], str]
@@ -197,7 +198,7 @@ def trigger_document(trigger: TriggerView) -> dict[str, Any]:
         "enabled": trigger.enabled,
         "origin": "api" if trigger.code_key is None else "code",
         **{name: trigger.options.get(name) for name in sorted(OPTIONS)},
-        **shown_ties(trigger.options),
+        **shown_ties(trigger.options, is_signed=trigger.sealed is not None),
         "created_at": trigger.created_at,
         "updated_at": trigger.updated_at,
         "links": {"self": path, "test": f"{path}/test", "replay": f"{path}/replay"},

@@ -12,6 +12,7 @@ from lading.patterns import LENGTH
 
 _MOST = 2**31 - 1  # events; PostgreSQL's integer
 _OPTIONS = ("delay", *RuleOptions.model_fields)
+_SECRET: dict[str, Any] = {"webhook": {"secret"}}  # see api.sealing
 _WELCOME: dict[str, Any] = {
     "name": "welcome",
     "type": "user.created",
@@ -76,7 +77,9 @@ class NewTrigger(_Options):
 
     def spec(self) -> TriggerSpec:
         """The same as the domain takes it."""
-        given = self.model_dump(mode="json", include={*_OPTIONS}, exclude_none=True)
+        given = self.model_dump(
+            mode="json", include={*_OPTIONS}, exclude=_SECRET, exclude_none=True
+        )
         return TriggerSpec(
             pattern=self.type,
             kind=self.kind,
@@ -102,7 +105,7 @@ class TriggerChange(_Options):
 
     def changed(self, spec: TriggerSpec) -> TriggerSpec:
         """The trigger with the change."""
-        given = self.model_dump(mode="json", exclude_unset=True)
+        given = self.model_dump(mode="json", exclude=_SECRET, exclude_unset=True)
         options = {**spec.options, **{name: given[name] for name in _OPTIONS if name in given}}
         return TriggerSpec(
             pattern=given.get("type", spec.pattern),
@@ -110,6 +113,7 @@ class TriggerChange(_Options):
             filter=(given["filter"] or {}) if "filter" in given else spec.filter,
             args=given.get("args", spec.args),
             options={name: value for name, value in options.items() if value is not None},
+            sealed=spec.sealed if options.get("webhook") else None,
             name=given.get("name", spec.name),
             enabled=given.get("enabled", spec.enabled),
         )

@@ -1,5 +1,6 @@
 """Triggers: made, read, changed, switched, tried, deleted."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from api.keyring import Principal
 from api.paging import Page, find_place
 from api.parts import actor_of, parts_of, principal_of
 from api.promises import answer, problems
-from api.sealing import require_tied_tls
+from api.sealing import require_tied_tls, sealed_tie
 from api.strict import StrictRoute
 from jobs.bus.making import check_trigger, rehearse
 from jobs.bus.publishing import Published, tell
@@ -30,6 +31,7 @@ from jobs.bus.triggers import (
     page_triggers,
 )
 from jobs.errors import Flaw, InvalidSubmission
+from jobs.ids import uuid7
 from jobs.registry import Registry
 from jobs.trail.record import Deed
 
@@ -39,17 +41,23 @@ TriggerId = Annotated[UUID, Path(description="The trigger's id")]
 _WRITING = problems(
     "bad-request", "payload-too-large", "unsupported-media-type", "validation-failed"
 )
+_SEALING = problems("secret-key-missing")
 
 
 @router.post(
     "/v1/triggers",
     status_code=201,
-    responses={201: answer("The trigger", "Location", model=answers.Trigger), **_WRITING},
+    responses={
+        201: answer("The trigger", "Location", model=answers.Trigger),
+        **_WRITING,
+        **_SEALING,
+    },
 )
 async def make_trigger(request: Request, body: NewTrigger) -> Response:
     """Make a trigger: events that come from now on meet it."""
     parts, project_id = parts_of(request), principal_of(request).project_id
-    spec = body.spec()
+    trigger_id = uuid7()
+    spec = replace(body.spec(), **sealed_tie(parts.vault, body, trigger_id))
     principal_of(request).require_kind(spec.kind)
     require_tied_tls(parts.settings, body)
     check_trigger(parts.registry, spec)
@@ -59,6 +67,7 @@ async def make_trigger(request: Request, body: NewTrigger) -> Response:
         create_trigger,
         project_id,
         spec,
+        trigger_id,
     )
     document = trigger_document(made)
     return json_response(document, 201, {"Location": document["links"]["self"]})
@@ -96,6 +105,7 @@ async def read_trigger(request: Request, trigger_id: TriggerId) -> Response:
     responses={
         200: answer("The trigger as it is now", model=answers.Trigger),
         **_WRITING,
+        **_SEALING,
         **problems("trigger-not-found", "trigger-in-code"),
     },
 )
@@ -113,6 +123,7 @@ async def change(request: Request, trigger_id: TriggerId, body: TriggerChange) -
         principal_of(request),
         trigger_id,
         body,
+        sealed_tie(parts.vault, body, trigger_id),
     )
     return json_response(trigger_document(changed))
 
@@ -214,16 +225,17 @@ def _told(trigger: TriggerView) -> dict[str, Any]:
     return {"type": trigger.pattern, "kind": trigger.kind, "enabled": trigger.enabled}
 
 
-def _change(
+def _change(  # noqa: PLR0917 - passed on as they are
     connection: Connection,
     registry: Registry,
     principal: Principal,
     trigger_id: UUID,
     body: TriggerChange,
+    secret: dict[str, Any],
 ) -> TriggerView:
     trigger = get_trigger(connection, principal.project_id, trigger_id, lock=True)
     principal.require_kind(trigger.kind)
-    spec = body.changed(trigger.spec)
+    spec = replace(body.changed(trigger.spec), **secret)
     if body.model_fields_set - {"enabled"}:
         check_trigger(registry, spec)
     return change_trigger(connection, trigger, spec)

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from api.submission_bodies import Sharing, TiedWebhook, UniqueKey
+from api.schemas import RuleWebhook
+from api.submission_bodies import Sharing, UniqueKey
 from jobs.schedules.forms import timing_of
 from jobs.schedules.models import Misfire, Outcome, Overlap, Reason, Source
 from jobs.schedules.store import ScheduleView, form_of
@@ -66,7 +67,7 @@ class Schedule(_Answer):
     expires_in: float | None
     unique: UniqueKey | None
     concurrency: Sharing | None
-    webhook: TiedWebhook | None
+    webhook: RuleWebhook | None
     next_at: datetime | None = Field(description="The first tick that is to come")
     next_times: list[datetime] = Field(description="Five, as if it were not paused")
     last_tick_at: datetime | None
@@ -109,7 +110,7 @@ def schedule_document(schedule: ScheduleView) -> dict[str, Any]:
     """The Schedule as it goes out."""
     document = schedule._asdict()
     ties = document.pop("ties")
-    document |= shown_ties(ties)
+    document |= shown_ties(ties, is_signed=document.pop("is_signed"))
     for name, stored in _RENAMED.items():
         document[name] = document.pop(stored)
     document["state"] = _state(schedule)

@@ -106,5 +106,5 @@ def _as_asked(body: RuleOptions, names: Iterable[str]) -> dict[str, Any]:
         if name in _DURATIONS and value is not None:
             said[name] = timedelta(seconds=value)
         elif isinstance(value, BaseModel):
-            said[name] = value.model_dump(mode="json")
+            said[name] = value.model_dump(mode="json", exclude={"secret"})  # see api.sealing
     return said

@@ -1,6 +1,7 @@
 """Schedules: made, read, changed, paused, resumed, run now, deleted; and their history."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
@@ -22,10 +23,11 @@ from api.promises import answer, problems
 from api.schedules import answers
 from api.schedules.answers import schedule_document
 from api.schedules.bodies import NewSchedule, ScheduleChange
-from api.sealing import require_tied_tls
+from api.sealing import require_tied_tls, sealed_tie
 from api.strict import StrictRoute
 from jobs.enqueue import Accepted, created
 from jobs.hints import SCHEDULES
+from jobs.ids import uuid7
 from jobs.schedules import store
 from jobs.schedules.history import page_ticks
 from jobs.schedules.store import ScheduleView
@@ -54,7 +56,7 @@ class ScheduleQuery(Page):
     status_code=201,
     responses={
         201: answer("It stands", "Location", model=answers.Schedule),
-        **problems(*_SENT, "schedule-exists"),
+        **problems(*_SENT, "schedule-exists", "secret-key-missing"),
     },
 )
 async def make_schedule(request: Request, body: NewSchedule) -> Response:
@@ -62,13 +64,16 @@ async def make_schedule(request: Request, body: NewSchedule) -> Response:
     parts, actor = parts_of(request), actor_of(request)
     principal_of(request).require_kind(body.kind)
     require_tied_tls(parts.settings, body)
+    schedule_id = uuid7()
+    asked = replace(body.asked(), **sealed_tie(parts.vault, body, schedule_id))
     made = await parts.database.change(
         actor,
         lambda made: Deed("schedule.create", made.id, {"name": made.name, "kind": made.kind}),
         store.create,
         parts.registry,
         actor.project_id,
-        body.asked(),
+        asked,
+        schedule_id,
     )
     return await _changed(parts, made, 201, {"Location": f"/v1/schedules/{made.id}"})
 
@@ -112,7 +117,10 @@ async def read_schedule(request: Request, schedule_id: ScheduleId) -> Response:
     "/v1/schedules/{schedule_id}",
     responses={
         200: answer("It is so from the next tick on", model=answers.Schedule),
-        **problems(*_SENT, "schedule-not-found", "schedule-exists", "schedule-from-code"),
+        **problems(
+            *(*_SENT, "schedule-not-found", "schedule-exists", "schedule-from-code"),
+            "secret-key-missing",
+        ),
     },
 )
 async def change_schedule(
@@ -120,8 +128,8 @@ async def change_schedule(
 ) -> Response:
     """Change what is named. With another time, the next tick is the first one from now."""
     parts, actor = parts_of(request), actor_of(request)
-    changes = body.changes()
     require_tied_tls(parts.settings, body)
+    changes = {**body.changes(), **sealed_tie(parts.vault, body, schedule_id)}
     if "kind" in changes:
         principal_of(request).require_kind(body.kind)
     changed = await parts.database.change(
@@ -266,8 +274,8 @@ async def _changed(
 
 
 def _details(changes: dict[str, Any]) -> dict[str, Any]:
-    """What the trail may say: never the args."""
-    return {name: str(value) for name, value in changes.items() if name != "args"}
+    """What the trail may say: neither the args nor a secret."""
+    return {name: str(value) for name, value in changes.items() if name not in {"args", "sealed"}}
 
 
 def _place(time: datetime) -> UUID:

@@ -110,7 +110,8 @@ def _submission(trigger: TriggerSpec, args: Mapping[str, Any]) -> Submission:
         for name, value in trigger.options.items()
         if name not in TIES
     }
-    return Submission(kind=trigger.kind, args=args, **options, **read_ties(trigger.options))
+    ties = read_ties(trigger.options, trigger.sealed, trigger.sealed_for)
+    return Submission(kind=trigger.kind, args=args, **options, **ties)
 
 
 def _flaws(registry: Registry, trigger: TriggerSpec) -> Iterator[Flaw]:

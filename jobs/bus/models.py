@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Index,
+    LargeBinary,
     SmallInteger,
     Text,
     UniqueConstraint,
@@ -89,6 +90,7 @@ class Trigger(SQLModel, table=True):
     filter: dict[str, Any] = Field(sa_type=_JSON, sa_column_kwargs=_EMPTY)
     args: Any = Field(sa_type=_JSON, nullable=True)  #: the mapping; NULL: `data` as it is
     options: dict[str, Any] = Field(sa_type=_JSON, sa_column_kwargs=_EMPTY)  #: of the submission
+    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)  #: its webhook's secret
     enabled: bool = Field(sa_column_kwargs=_TRUE)
     code_key: str | None = None  #: where it stands in code; NULL: made over REST
     created_at: datetime = Field(sa_type=_TIME, sa_column_kwargs=_NOW)

@@ -27,6 +27,8 @@ class TriggerSpec:
     filter: Mapping[str, Any] = field(default_factory=dict)  #: see jobs.bus.matching
     args: Any = None  #: see jobs.bus.mapping
     options: Mapping[str, Any] = field(default_factory=dict)  #: see jobs.bus.making
+    sealed: bytes | None = None  #: its webhook's secret, …
+    sealed_for: UUID | None = None  #: … bound to the trigger
     name: str | None = None
     enabled: bool = True
 
@@ -42,6 +44,7 @@ class TriggerView(NamedTuple):
     filter: dict[str, Any]
     args: Any
     options: dict[str, Any]
+    sealed: bytes | None
     enabled: bool
     code_key: str | None
     created_at: datetime
@@ -56,6 +59,8 @@ class TriggerView(NamedTuple):
             filter=self.filter,
             args=self.args,
             options=self.options,
+            sealed=self.sealed,
+            sealed_for=self.id,
             name=self.name,
             enabled=self.enabled,
         )
@@ -73,9 +78,14 @@ _BY_PATTERN = (
 )
 
 
-def create_trigger(connection: Connection, project_id: str, spec: TriggerSpec) -> TriggerView:
-    """Events that come from now on meet it. It was checked by jobs.bus.making.check_trigger."""
-    row = {"id": uuid7(), "project_id": project_id, **_columns(spec)}
+def create_trigger(
+    connection: Connection, project_id: str, spec: TriggerSpec, trigger_id: UUID | None = None
+) -> TriggerView:
+    """Events that come from now on meet it. It was checked by jobs.bus.making.check_trigger.
+
+    `trigger_id` is what its secret is sealed for, where it has one.
+    """
+    row = {"id": trigger_id or uuid7(), "project_id": project_id, **_columns(spec)}
     made = connection.execute(sa.insert(Trigger).values(row).returning(*_SHOWN)).one()
     return TriggerView._make(made)
 
@@ -155,5 +165,6 @@ def _columns(spec: TriggerSpec) -> dict[str, Any]:
         "filter": dict(spec.filter),
         "args": spec.args,
         "options": dict(spec.options),
+        "sealed": spec.sealed,
         "enabled": spec.enabled,
     }

@@ -15,23 +15,24 @@ def attach(connection: Connection, project_id: str, jobs: Iterable[NewJob]) -> N
 
     Only the API seals secrets: whoever submits within a worker names an address alone.
     """
-    rows: list[tuple[UUID, str, bytes | None]] = []
+    rows: list[tuple[UUID, str, bytes | None, UUID | None]] = []
     for job in jobs:
-        if job.webhook is None:
+        hook = job.webhook
+        if hook is None:
             continue
-        if job.webhook.secret is not None:
+        if hook.secret is not None:
             where = f"{job.pointer}/webhook/secret"
             raise InvalidSubmission(Flaw(where, "only the API takes secrets"))
-        rows.append((job.id, job.webhook.url, job.webhook.sealed))
+        rows.append((job.id, hook.url, hook.sealed, hook.sealed_for))
     if rows:
-        ids, urls, sealed = map(list, zip(*rows, strict=True))
-        binds = {"project": project_id, "ids": ids, "urls": urls, "sealed": sealed}
-        connection.execute(_ATTACH, binds)
+        names = ("ids", "urls", "sealed", "sealed_for")
+        columns = zip(names, map(list, zip(*rows, strict=True)), strict=True)
+        connection.execute(_ATTACH, {"project": project_id, **dict(columns)})
 
 
 _ATTACH = sa.text("""
-INSERT INTO job_webhook (job_id, project_id, url, sealed)
-SELECT job_id, :project, url, sealed
-FROM unnest(CAST(:ids AS uuid[]), CAST(:urls AS text[]), CAST(:sealed AS bytea[]))
-     AS row (job_id, url, sealed)
+INSERT INTO job_webhook (job_id, project_id, url, sealed, sealed_for)
+SELECT job_id, :project, url, sealed, sealed_for
+FROM unnest(CAST(:ids AS uuid[]), CAST(:urls AS text[]), CAST(:sealed AS bytea[]),
+            CAST(:sealed_for AS uuid[])) AS row (job_id, url, sealed, sealed_for)
 """)

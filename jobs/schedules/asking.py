@@ -51,6 +51,7 @@ class Asked:
     unique: Mapping[str, Any] | None = None  #: in the words of a request, as the next ones
     concurrency: Mapping[str, Any] | None = None
     webhook: Mapping[str, Any] | None = None
+    sealed: bytes | None = None  #: the webhook's secret, bound to the schedule
 
     @property
     def ties(self) -> dict[str, Any]:
@@ -94,6 +95,7 @@ def columns_of(
         "max_attempts": asked.max_attempts,
         "expires_seconds": job.expires_seconds,
         "ties": asked.ties,
+        "sealed": asked.sealed,
         "misfire": asked.misfire,
         "misfire_max": asked.misfire_max,
         "overlap": asked.overlap,

@@ -50,6 +50,7 @@ class DueSchedule(NamedTuple):
     redacted_args: str | None
     labels: dict[str, str]
     ties: dict[str, Any]
+    sealed: bytes | None
     max_attempts: int
     timeout_seconds: float | None
     expires_seconds: float | None
@@ -253,7 +254,7 @@ def _go_on(connection: Connection, won: Sequence[Decision], making: Sequence[_Ti
 def _new_job(tick: _Tick, run_at: datetime | None) -> NewJob:
     assert tick.job_id is not None
     schedule = tick.schedule
-    ties = read_ties(schedule.ties) if schedule.ties else {}
+    ties = read_ties(schedule.ties, schedule.sealed, schedule.id) if schedule.ties else {}
     shared = ties.get("concurrency")
     shown = tick.at.astimezone(ZoneInfo(schedule.form.timezone)).isoformat()
     return NewJob(
@@ -294,7 +295,7 @@ SELECT schedule.id, schedule.project_id, schedule.version, schedule.next_at,
        schedule.anchor_at, schedule.at, schedule.misfire, schedule.misfire_max, schedule.overlap,
        schedule.kind, coalesce(schedule.queue, kind.queue, 'default') AS queue, schedule.priority,
        CAST(schedule.args AS text) AS args, CAST(schedule.redacted_args AS text) AS redacted_args,
-       schedule.labels, schedule.ties,
+       schedule.labels, schedule.ties, schedule.sealed,
        coalesce(schedule.max_attempts, kind.max_attempts, 5) AS max_attempts,
        coalesce(schedule.timeout_seconds, kind.timeout_seconds) AS timeout_seconds,
        schedule.expires_seconds

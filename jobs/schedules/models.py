@@ -9,6 +9,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Index,
+    LargeBinary,
     SmallInteger,
     UniqueConstraint,
     func,
@@ -94,6 +95,7 @@ class Schedule(SQLModel, table=True):
     max_attempts: int | None
     expires_seconds: float | None  #: from the tick; NULL: never
     ties: dict[str, Any] = Field(sa_type=_JSON, sa_column_kwargs=_EMPTY)  #: see TIES in submissions
+    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)  #: the webhook's secret
     cron: str | None
     timezone: str  #: IANA; of `cron`, and of the times that handlers are told
     every_seconds: float | None

@@ -48,6 +48,7 @@ class ScheduleView(NamedTuple):
     priority: int
     labels: dict[str, str]
     ties: dict[str, Any]
+    is_signed: bool  #: what it sends to its jobs' webhook
     timeout_seconds: float | None
     max_attempts: int | None
     expires_seconds: float | None
@@ -87,18 +88,23 @@ def form_of(row: ScheduleView | sa.Row[Any]) -> Form:
 
 
 def create(
-    connection: Connection, registry: Registry, project_id: str, asked: Asked
+    connection: Connection,
+    registry: Registry,
+    project_id: str,
+    asked: Asked,
+    schedule_id: UUID | None = None,
 ) -> ScheduleView:
     """The schedule stands, and its first tick is to come.
 
-    InvalidSubmission with pointers into the request; ScheduleExists.
+    `schedule_id` is what its secret is sealed for, where it has one. InvalidSubmission with
+    pointers into the request; ScheduleExists.
     """
     now = _now(connection)
     columns = columns_of(registry, asked, now)
     _make_known(connection, registry, asked.kind)
     row = {
         **columns,
-        "id": uuid7(),
+        "id": schedule_id or uuid7(),
         "project_id": project_id,
         "source": Source.API,
         "next_at": first_tick(columns, now),
@@ -276,9 +282,11 @@ def _duration(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
+_COMPUTED = {
+    "args": sa.func.coalesce(col(Schedule.redacted_args), col(Schedule.args)).label("args"),
+    "is_signed": col(Schedule.sealed).is_not(None).label("is_signed"),
+}
 _SHOWN = [
-    sa.func.coalesce(col(Schedule.redacted_args), col(Schedule.args)).label("args")
-    if name == "args"
-    else col(getattr(Schedule, name))
+    _COMPUTED[name] if name in _COMPUTED else col(getattr(Schedule, name))
     for name in ScheduleView._fields
 ]

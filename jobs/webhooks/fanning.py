@@ -52,6 +52,7 @@ class _Receiver(NamedTuple):
     job_id: UUID | None
     url: str | None
     sealed: bytes | None
+    sealed_for: UUID | None
 
 
 def fan_out(
@@ -90,7 +91,7 @@ def post(
     process_id: UUID,
 ) -> list[JobView]:
     """As fan_out, to that one endpoint, whatever types it asks for."""
-    receiver = _Receiver(0, endpoint_id, None, None, None)
+    receiver = _Receiver(0, endpoint_id, None, None, None, None)
     made = _post(connection, registry, project_id, [event], [receiver], process_id=process_id)
     return [job for _, job in made]
 
@@ -114,6 +115,7 @@ def _post(
             "about_job_id": receiver.job_id,
             "url": receiver.url,
             "sealed": receiver.sealed,
+            "sealed_for": receiver.sealed_for,
             "event_source": events[receiver.number].document["source"],
             "event_id": events[receiver.number].document["id"],
             "event_type": events[receiver.number].document["type"],
@@ -202,7 +204,7 @@ WITH event AS (
     FROM unnest(CAST(:numbers AS integer[]), CAST(:patterns AS text[])) AS each (number, pattern)
     GROUP BY number
 )
-SELECT number, endpoint_id, NULL::uuid, NULL::text, NULL::bytea FROM (
+SELECT number, endpoint_id, NULL::uuid, NULL::text, NULL::bytea, NULL::uuid FROM (
     SELECT event.number, endpoint.id AS endpoint_id
     FROM event JOIN webhook_endpoint AS endpoint
       ON endpoint.project_id = :project AND endpoint.enabled
@@ -210,21 +212,21 @@ SELECT number, endpoint_id, NULL::uuid, NULL::text, NULL::bytea FROM (
     ORDER BY endpoint.id FOR KEY SHARE OF endpoint
 ) AS wanted
 UNION ALL
-SELECT number, NULL, webhook.job_id, webhook.url, webhook.sealed
+SELECT number, NULL, webhook.job_id, webhook.url, webhook.sealed, webhook.sealed_for
 FROM unnest(CAST(:ended AS integer[]), CAST(:jobs AS uuid[])) AS ended (number, job_id)
 JOIN job_webhook AS webhook USING (job_id)
 """)
 _INSERT = sa.text("""
-INSERT INTO webhook_delivery (id, project_id, endpoint_id, about_job_id, url, sealed, event_source,
-                              event_id, event_type, body, state, next_at, job_id)
-SELECT id, :project, endpoint_id, about_job_id, url, sealed, event_source, event_id, event_type,
-       body, 'pending', clock_timestamp(), job_id
+INSERT INTO webhook_delivery (id, project_id, endpoint_id, about_job_id, url, sealed, sealed_for,
+                              event_source, event_id, event_type, body, state, next_at, job_id)
+SELECT id, :project, endpoint_id, about_job_id, url, sealed, sealed_for, event_source, event_id,
+       event_type, body, 'pending', clock_timestamp(), job_id
 FROM unnest(CAST(:id AS uuid[]), CAST(:job_id AS uuid[]), CAST(:endpoint_id AS uuid[]),
             CAST(:about_job_id AS uuid[]), CAST(:url AS text[]), CAST(:sealed AS bytea[]),
-            CAST(:event_source AS text[]), CAST(:event_id AS text[]), CAST(:event_type AS text[]),
-            CAST(:body AS text[]))
-     AS row (id, job_id, endpoint_id, about_job_id, url, sealed, event_source, event_id, event_type,
-             body)
+            CAST(:sealed_for AS uuid[]), CAST(:event_source AS text[]),
+            CAST(:event_id AS text[]), CAST(:event_type AS text[]), CAST(:body AS text[]))
+     AS row (id, job_id, endpoint_id, about_job_id, url, sealed, sealed_for, event_source, event_id,
+             event_type, body)
 ON CONFLICT DO NOTHING
 RETURNING id, job_id, endpoint_id, url
 """)

@@ -65,12 +65,16 @@ class JobWebhook(SQLModel, table=True):
     """Who is told how one job ended, as its submission asked."""
 
     __tablename__ = "job_webhook"
-    __table_args__ = (Index("job_webhook_by_project", "project_id"),)
+    __table_args__ = (
+        CheckConstraint("(sealed IS NULL) = (sealed_for IS NULL)", "sealed_for_a_row"),
+        Index("job_webhook_by_project", "project_id"),
+    )
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     project_id: str
     url: str
-    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)  #: bound to the job's id
+    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)
+    sealed_for: UUID | None = None  #: what it is bound to: the job, or the rule that made it
 
 
 class WebhookDelivery(SQLModel, table=True):
@@ -82,6 +86,7 @@ class WebhookDelivery(SQLModel, table=True):
         CheckConstraint("(state = 'pending') = (finished_at IS NULL)", "finished_unless_pending"),
         CheckConstraint("(endpoint_id IS NULL) <> (about_job_id IS NULL)", "one_receiver"),
         CheckConstraint("(about_job_id IS NULL) = (url IS NULL)", "url_of_a_job"),
+        CheckConstraint("(sealed IS NULL) = (sealed_for IS NULL)", "sealed_for_a_row"),
         # An event comes once to a receiver, however often it is handed over.
         Index(
             "webhook_delivery_once",
@@ -112,7 +117,8 @@ class WebhookDelivery(SQLModel, table=True):
     )
     about_job_id: UUID | None = None  #: of a submission's own webhook: the job that has ended
     url: str | None = None  #: likewise; an endpoint's is the endpoint's
-    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)  #: likewise its secret
+    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)  #: likewise its secret, and …
+    sealed_for: UUID | None = None  #: … what that is bound to
     event_source: str
     event_id: str
     event_type: str

@@ -20,8 +20,10 @@ class _Place(NamedTuple):
 
 PLACES = (
     _Place("webhook_secret", "id", "id"),
-    _Place("job_webhook", "job_id", "job_id"),
-    _Place("webhook_delivery", "id", "about_job_id"),
+    _Place("trigger", "id", "id"),
+    _Place("schedule", "id", "id"),
+    _Place("job_webhook", "job_id", "sealed_for"),
+    _Place("webhook_delivery", "id", "sealed_for"),
 )
 
 

@@ -96,7 +96,7 @@ def record(
 def _secrets(connection: Connection, vault: Vault, row: sa.Row[Any]) -> list[str]:
     """Those that sign now, the newest first."""
     if row.endpoint_id is None:
-        return [] if row.sealed is None else [vault.open(row.sealed, row.about_job_id)]
+        return [] if row.sealed is None else [vault.open(row.sealed, row.sealed_for)]
     found = connection.execute(_SECRETS, {"endpoint": row.endpoint_id})
     return [vault.open(each.sealed, each.id) for each in found]
 
@@ -107,7 +107,7 @@ WITH begun AS (
     WHERE id = :delivery AND job_id = :job AND state = 'pending'
     RETURNING *
 )
-SELECT begun.attempts, begun.endpoint_id, begun.about_job_id, begun.sealed, begun.body,
+SELECT begun.attempts, begun.endpoint_id, begun.sealed, begun.sealed_for, begun.body,
        endpoint.enabled, coalesce(endpoint.url, begun.url) AS url
 FROM begun LEFT JOIN webhook_endpoint AS endpoint ON endpoint.id = begun.endpoint_id
 """)

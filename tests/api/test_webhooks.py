@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Engine, text
 
 from api.webhooks import answers
 from jobs.settings import Settings
+from jobs.vault import Vault
 from tests.api.serving import Api, problem, serve
 
 URL = "https://example.org/hooks"
@@ -219,6 +220,65 @@ def test_a_submission_names_its_own_webhook(api: Api, engine: Engine) -> None:
     assert secret.encode() not in row.sealed
     batch = {"jobs": [body, {"kind": "test.echo", "args": {}}, other]}
     assert api.http.post("/v1/jobs/batch", json=batch).status_code == 202
+
+
+@pytest.fixture(params=["trigger", "schedule"])
+def rule(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Where a rule is made, and of what; it has never made a job."""
+    if request.param == "trigger":
+        return "/v1/triggers", {"type": f"signed.{uuid4()}", "kind": "test.echo", "args": {}}
+    return "/v1/schedules", {"name": str(uuid4()), "kind": "test.echo", "cron": "0 7 * * *"}
+
+
+def carried(api: Api, engine: Engine, vault: Vault, made: dict[str, Any]) -> str | None:
+    """The secret that the next job of the rule carries, as who delivers reads it."""
+    if "type" in made:
+        event = api.http.post("/v1/events", json={"type": made["type"]}).json()
+        (job_id,) = event["jobs"]
+    else:
+        job_id = api.http.post(f"{made['links']['self']}/run-now").json()["id"]
+    statement = text("SELECT sealed, sealed_for FROM job_webhook WHERE job_id = :job")
+    with engine.connect() as connection:
+        row = connection.execute(statement, {"job": job_id}).one()
+    assert row.sealed_for in {None, UUID(made["id"])}
+    return None if row.sealed is None else vault.open(row.sealed, row.sealed_for)
+
+
+def test_a_rules_webhook_has_a_secret_that_nobody_reads(
+    api: Api, engine: Engine, settings: Settings, rule: tuple[str, dict[str, Any]]
+) -> None:
+    vault, (path, body) = Vault.of(settings), rule
+    first, second = (f"whsec_{letters * 8}" for letters in ("QUJD", "REVG"))
+    response = api.http.post(path, json={**body, "webhook": {"url": URL, "secret": first}})
+    assert response.status_code == 201, response.text
+    made, shown = response.json(), {"url": URL, "signed": True}
+    assert made["webhook"] == shown
+    assert carried(api, engine, vault, made) == first
+    answers = [response]
+    for webhook, secret in (
+        ({"url": URL}, first),
+        ({"url": URL, "secret": second}, second),
+        ({"url": URL, "secret": None}, None),
+        ({"url": URL, "secret": first}, first),
+    ):
+        answers.append(api.http.patch(made["links"]["self"], json={"webhook": webhook}))
+        assert answers[-1].json()["webhook"] == {**shown, "signed": secret is not None}
+        assert carried(api, engine, vault, made) == secret
+    answers.append(api.http.patch(made["links"]["self"], json={"webhook": None}))
+    answers.append(api.http.patch(made["links"]["self"], json={"webhook": {"url": URL}}))
+    assert answers[-1].json()["webhook"] == {**shown, "signed": False}
+    wrong = {**body, "name": str(uuid4()), "webhook": {"url": URL, "secret": first + "?"}}
+    answers.append(api.http.post(path, json=wrong))
+    problem(answers[-1], 422, "validation-failed")
+    answers += [api.http.get(path), api.http.get("/v1/audit")]
+    assert not any(first in each.text or second in each.text for each in answers)
+
+
+def test_a_rules_secret_needs_a_key(without_key: Api, rule: tuple[str, dict[str, Any]]) -> None:
+    path, body = rule
+    webhook = {"url": URL, "secret": "whsec_" + "QUJD" * 8}
+    refused = without_key.http.post(path, json={**body, "webhook": webhook})
+    problem(refused, 503, "secret-key-missing")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,10 +13,13 @@ from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
 import kinds
+from jobs.bus.triggers import TriggerSpec, create_trigger
 from jobs.errors import DeliveryMissing, DeliveryPending, JobNotFound, WebhookMissing, WebhookOff
 from jobs.ids import FIRST, uuid7
 from jobs.models import Job
 from jobs.registry import load_registry
+from jobs.schedules import store
+from jobs.schedules.asking import Asked
 from jobs.states import JobState
 from jobs.vault import Vault
 from jobs.webhooks import deliveries, endpoints, sending, signing
@@ -125,6 +129,7 @@ def test_the_end_of_a_job_goes_to_its_own_webhook(connection: Connection) -> Non
         "project_id": PROJECT,
         "url": "https://example.org/own",
         "sealed": sealed,
+        "sealed_for": job_id,
     }
     connection.execute(sa.insert(JobWebhook).values(row))
     ended = event("job.succeeded", job_id=job_id)
@@ -287,7 +292,13 @@ def test_secrets_are_encrypted_anew(connection: Connection) -> None:
     job_id = make_job(connection)
     row = {"job_id": job_id, "project_id": PROJECT, "url": "https://example.org/own"}
     own = VAULT.seal(secret, job_id)
-    connection.execute(sa.insert(JobWebhook).values(**row, sealed=own))
+    connection.execute(sa.insert(JobWebhook).values(**row, sealed=own, sealed_for=job_id))
+    rule_id = uuid7()
+    sealed = VAULT.seal(secret, rule_id)
+    rule = TriggerSpec(pattern="a.b", kind="demo.sleep", sealed=sealed, sealed_for=rule_id)
+    create_trigger(connection, PROJECT, rule, rule_id)
+    tick = Asked(name="sealed", kind="demo.sleep", args={"seconds": 0}, cron="0 7 * * *")
+    store.create(connection, REGISTRY, PROJECT, replace(tick, sealed=sealed), rule_id)
     fan(connection, event("job.failed", job_id=job_id))
     newer = Vault(["n" * 40, "k" * 40])
     for place in PLACES:

@@ -252,6 +252,7 @@ def test_every_due_tick_is_made_or_counted(
         redacted_args=None,
         labels={},
         ties={},
+        sealed=None,
         max_attempts=1,
         timeout_seconds=None,
         expires_seconds=None,
