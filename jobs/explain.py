@@ -127,12 +127,22 @@ def _holders(connection: Connection, project_id: str, view: GateView) -> list[UU
 def _parents(connection: Connection, job: Row[Any]) -> Iterator[Reason]:
     if job.state != JobState.WAITING:
         return
-    parents = connection.execute(_PARENTS, {"job": job.id, "most": MOST_NAMED}).scalars().all()
+    ties = connection.execute(_PARENTS, {"job": job.id, "most": MOST_NAMED}).all()
+    for tie in ties:
+        if tie.is_batch:
+            yield Reason(
+                "waits-for",
+                f"it waits for the end of the batch {tie.parent_id}",
+                f"See what is left of it: GET /v1/batches/{tie.parent_id}.",
+                {"jobs": [], "batch": tie.parent_id},
+            )
+            return
+    count, end = job.parents_left, "end" if any(tie.any_end for tie in ties) else "succeed"
     yield Reason(
         "waits-for",
-        f"it waits for {job.parents_left} jobs to succeed",
+        f"it waits for {count} {'job' if count == 1 else 'jobs'} to {end}",
         "See what keeps them: GET /v1/jobs/{id}/explain of each.",
-        {"jobs": [*parents]},
+        {"jobs": [tie.parent_id for tie in ties]},
     )
 
 
@@ -214,8 +224,8 @@ SELECT EXISTS (SELECT FROM live WHERE queue = :queue),
        EXISTS (SELECT FROM live WHERE queue = :queue AND :kind = ANY (kinds))
 """)  # noqa: S608 - no value is part of it, here and below
 _PARENTS = sa.text("""
-SELECT parent_id FROM job_dependency WHERE job_id = :job AND NOT is_told
-ORDER BY parent_id LIMIT :most
+SELECT parent_id, any_end, EXISTS (SELECT FROM batch WHERE batch.id = parent_id) AS is_batch
+FROM job_dependency WHERE job_id = :job ORDER BY parent_id LIMIT :most
 """)
 _BUSY = "(state = 'running' OR state = 'queued' AND rung_at IS NOT NULL)"
 _OF_SCOPE = {

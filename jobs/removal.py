@@ -30,7 +30,7 @@ WITH removed AS (
 ),
 known AS (
     DELETE FROM job_dependency USING removed WHERE parent_id = removed.id
-    RETURNING job_id, is_success
+    RETURNING job_id, is_success OR any_end AS is_success
 ),
 changed AS (
     UPDATE job

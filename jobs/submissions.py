@@ -121,11 +121,12 @@ class NewJob(NamedTuple):
     after: Sequence[UUID] = ()  #: each once
     pointer: str = "#"  #: where it stands in what was sent
     webhook: Hook | None = None
+    behind: Sequence[UUID] = ()  #: jobs whose end it waits for, however they end
 
     @property
     def is_plain(self) -> bool:
         """Whether it is a row that depends on no other, so that it can share a statement."""
-        return self.unique is None and not self.after and self.webhook is None
+        return not (self.unique or self.after or self.webhook or self.behind)
 
 
 def read_ties(

@@ -4,7 +4,7 @@ Whether a unique key is free is decided by the unique indexes of `job`, when the
 What was looked up before only says what to do about the job that has the key.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -25,7 +25,8 @@ from jobs.errors import (
 )
 from jobs.lifecycle import Moved
 from jobs.models import Job
-from jobs.states import JobState
+from jobs.states import FINAL, JobState
+from jobs.submissions import NewJob
 from jobs.views import JobView, job_columns
 
 TRIES = 3  # a key that goes from job to job so often while it is looked at is taken
@@ -66,7 +67,7 @@ def _place(connection: Connection, intake: Intake, process_id: UUID) -> Accepted
     rows += [BoundRow(project_id, job, 1, None) for job in callbacks]
     made, found, moved = _insert(connection, rows, process_id)
     hooks.attach(connection, project_id, (row.job for row in rows if row.job.id in made))
-    _wait(connection, {job_id: parents for job_id, parents in unmet.items() if job_id in made})
+    _wait(connection, [job for job in intake.jobs if job.id in made], unmet)
     if batch is not None:
         _count(connection, batch, sum(job.id in made for job in intake.jobs))
     views = made | _find(connection, found.values())
@@ -126,12 +127,12 @@ def _make_way(
 
 
 def _find_unmet(connection: Connection, intake: Intake) -> dict[UUID, list[UUID]]:
-    """The parents that have not succeeded, by the jobs that wait for them.
+    """The parents that have not succeeded, or ended, by the jobs that wait for them.
 
     InvalidSubmission: there is no such job. Success is for good, so this stays true; whatever else
     becomes of a parent, the dispatcher sees.
     """
-    named = {parent for job in intake.jobs for parent in job.after}
+    named = {parent for job in intake.jobs for parent in (*job.after, *job.behind)}
     if not named:
         return {}
     statement = sa.select(col(Job.id), col(Job.state)).where(
@@ -147,6 +148,7 @@ def _find_unmet(connection: Connection, intake: Intake) -> dict[UUID, list[UUID]
             if parent not in states
         ]
         waits = [each for each in job.after if states.get(each) is not JobState.SUCCEEDED]
+        waits += [each for each in job.behind if each in states and states[each] not in FINAL]
         if waits:
             unmet[job.id] = waits
         states[job.id] = JobState.QUEUED  # for those that come after it
@@ -155,11 +157,15 @@ def _find_unmet(connection: Connection, intake: Intake) -> dict[UUID, list[UUID]
     return unmet
 
 
-def _wait(connection: Connection, unmet: Mapping[UUID, Sequence[UUID]]) -> None:
-    pairs = [(parent, job_id) for job_id, parents in unmet.items() for parent in parents]
-    if pairs:
-        parents, children = zip(*pairs, strict=True)
-        connection.execute(_WAIT, {"parents": [*parents], "jobs": [*children]})
+def _wait(
+    connection: Connection, jobs: Iterable[NewJob], unmet: Mapping[UUID, Sequence[UUID]]
+) -> None:
+    ties = [
+        (parent, job.id, parent in job.behind) for job in jobs for parent in unmet.get(job.id, ())
+    ]
+    if ties:
+        parents, children, ends = map(list, zip(*ties, strict=True))
+        connection.execute(_WAIT, {"parents": parents, "jobs": children, "ends": ends})
 
 
 def _open_batch(connection: Connection, project_id: str, batch: NewBatch) -> None:
@@ -214,8 +220,8 @@ LATERAL (
 ORDER BY asked.key
 """)
 _WAIT = sa.text("""
-INSERT INTO job_dependency (parent_id, job_id)
-SELECT * FROM unnest(CAST(:parents AS uuid[]), CAST(:jobs AS uuid[]))
+INSERT INTO job_dependency (parent_id, job_id, any_end)
+SELECT * FROM unnest(CAST(:parents AS uuid[]), CAST(:jobs AS uuid[]), CAST(:ends AS boolean[]))
 """)
 _NEW_BATCH = sa.text("""
 INSERT INTO batch (id, project_id, failure_policy, is_open, jobs, on_complete, on_success)

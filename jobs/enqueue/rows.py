@@ -59,7 +59,8 @@ def _key(job: NewJob) -> tuple[str | None, str | None]:
 
 
 def _ties(row: BoundRow) -> tuple[str | None, int, UUID | None]:
-    after = "{" + ",".join(map(str, row.job.after)) + "}" if row.job.after else None
+    named = (*row.job.after, *row.job.behind)
+    after = "{" + ",".join(map(str, named)) + "}" if named else None
     return after, row.parents_left, row.batch_id
 
 

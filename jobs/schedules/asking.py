@@ -8,8 +8,8 @@ from typing import Any
 
 from jobs.errors import Flaw, InvalidSubmission
 from jobs.registry import Registry
-from jobs.schedules.firing import TICK_LABEL
 from jobs.schedules.forms import Form, timing_of
+from jobs.schedules.making import TICK_LABEL
 from jobs.schedules.models import Misfire, Overlap
 from jobs.submissions import (
     DEFAULT_PRIORITY,

@@ -6,54 +6,24 @@ jobs with their events, the schedules' next times) is one transaction of the cal
 before its commit leaves everything to whoever looks next, and after it nothing is due any more.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from jobs import documents
-from jobs.enqueue import Accepted, Intake, created, enqueue, enqueue_unblocked
-from jobs.errors import InvalidTransition, JobNotFound, JobsError, UniqueConflict
+from jobs.enqueue import Accepted, Intake, enqueue
+from jobs.errors import JobsError
 from jobs.ids import uuid7
-from jobs.lifecycle import Moved, cancel
+from jobs.lifecycle import Moved
 from jobs.schedules.forms import Form, timing_of
+from jobs.schedules.making import DueSchedule, Tick, cancel_old, make_jobs, new_job
 from jobs.schedules.models import Misfire, Outcome, Overlap, Reason
-from jobs.submissions import NewJob, read_ties
 from jobs.timing import find_due
 
-TICK_LABEL = "lading.tick"  #: on each job: the planned time, with the offset of the zone
 GRACE = timedelta(seconds=60)  # a deploy takes less; what is later was missed
-CANCELLED = "the next tick of its schedule has come"  # the reason in the old job's event
-
-
-class DueSchedule(NamedTuple):
-    """A schedule as it was read, with what its jobs get."""
-
-    id: UUID
-    project_id: str
-    version: int
-    next_at: datetime
-    now: datetime  #: the database's, at the reading
-    form: Form
-    misfire: Misfire
-    misfire_max: int
-    overlap: Overlap
-    kind: str
-    queue: str
-    priority: int
-    args: str
-    redacted_args: str | None
-    labels: dict[str, str]
-    ties: dict[str, Any]
-    sealed: bytes | None
-    max_attempts: int
-    timeout_seconds: float | None
-    expires_seconds: float | None
 
 
 class Decision(NamedTuple):
@@ -118,19 +88,11 @@ def fire(connection: Connection, decisions: Sequence[Decision], process_id: UUID
     ticks = [tick for each in won for tick in _ticks(each, bool(live.get(each.schedule.id)))]
     new = _record(connection, ticks)
     making = [tick for tick in ticks if tick.job_id and (tick.schedule.id, tick.at) in new]
-    making, moved = _enqueue(connection, making, process_id)
+    making, moved = make_jobs(connection, making, live, process_id)
     queues = {each.queue for each in moved}
-    moved += _cancel_old(connection, making, live)
+    moved += cancel_old(connection, making, live)
     _go_on(connection, won, making)
     return Fired(len(won), moved, queues)
-
-
-class _Tick(NamedTuple):
-    schedule: DueSchedule
-    at: datetime
-    job_id: UUID | None
-    reason: Reason | None = None
-    ticks: int = 1
 
 
 def fire_now(connection: Connection, schedule: DueSchedule, process_id: UUID) -> Accepted:
@@ -138,8 +100,8 @@ def fire_now(connection: Connection, schedule: DueSchedule, process_id: UUID) ->
 
     UniqueConflict; where the key's job is to be returned instead, nothing is made.
     """
-    tick = _Tick(schedule, schedule.now, uuid7(), Reason.RUN_NOW)
-    intake = Intake(schedule.project_id, [_new_job(tick, None)])
+    tick = Tick(schedule, schedule.now, uuid7(), Reason.RUN_NOW)
+    intake = Intake(schedule.project_id, [new_job(tick, None)])
     [answer] = enqueue(connection, [intake], process_id=process_id)
     if isinstance(answer, JobsError):
         raise answer
@@ -149,13 +111,13 @@ def fire_now(connection: Connection, schedule: DueSchedule, process_id: UUID) ->
     return answer
 
 
-def _ticks(decision: Decision, has_live: bool) -> list[_Tick]:
+def _ticks(decision: Decision, has_live: bool) -> list[Tick]:
     """The rows of the history, with the ids of the jobs to be made."""
     schedule = decision.schedule
-    made: list[_Tick] = []
+    made: list[Tick] = []
     if decision.missed is not None:
         count = decision.missed_count
-        made.append(_Tick(schedule, decision.missed, None, Reason.MISFIRE, count))
+        made.append(Tick(schedule, decision.missed, None, Reason.MISFIRE, count))
     firing = {
         Overlap.ALLOW: decision.ticks,
         Overlap.SKIP: [] if has_live else decision.ticks[:1],
@@ -164,7 +126,7 @@ def _ticks(decision: Decision, has_live: bool) -> list[_Tick]:
     for at in decision.ticks:
         is_made = at in firing
         job_id, reason = (uuid7(), None) if is_made else (None, Reason.OVERLAP)
-        made.append(_Tick(schedule, at, job_id, reason))
+        made.append(Tick(schedule, at, job_id, reason))
     return made
 
 
@@ -187,7 +149,7 @@ def _list_live(connection: Connection, won: Iterable[Decision]) -> dict[UUID, li
     return {row[0]: row[1] for row in connection.execute(_LIVE, {"ids": asking})}
 
 
-def _record(connection: Connection, ticks: Sequence[_Tick]) -> set[tuple[UUID, datetime]]:
+def _record(connection: Connection, ticks: Sequence[Tick]) -> set[tuple[UUID, datetime]]:
     """The ticks that nobody has decided before."""
     if not ticks:
         return set()
@@ -202,41 +164,7 @@ def _record(connection: Connection, ticks: Sequence[_Tick]) -> set[tuple[UUID, d
     return {(row[0], row[1]) for row in connection.execute(_RECORD, binds)}
 
 
-def _enqueue(
-    connection: Connection, ticks: Sequence[_Tick], process_id: UUID
-) -> tuple[list[_Tick], list[Moved]]:
-    """The ticks that have made their jobs; the others are skipped, for another has the key."""
-    intakes = [Intake(tick.schedule.project_id, [_new_job(tick, tick.at)]) for tick in ticks]
-    answers = enqueue_unblocked(connection, intakes, process_id=process_id)
-    made: list[_Tick] = []
-    moved: list[Moved] = []
-    for tick, answer in zip(ticks, answers, strict=True):
-        if isinstance(answer, JobsError) and not isinstance(answer, UniqueConflict):
-            raise answer
-        if isinstance(answer, JobsError) or not answer.made:
-            connection.execute(_TAKEN, {"schedule": tick.schedule.id, "tick": tick.at})
-            continue
-        made.append(tick)
-        moved += answer.moved
-        moved += [created(tick.schedule.project_id, job) for job in answer.made]
-    return made, moved
-
-
-def _cancel_old(
-    connection: Connection, making: Sequence[_Tick], live: Mapping[UUID, Sequence[UUID]]
-) -> list[Moved]:
-    moved: list[Moved] = []
-    for tick in making:
-        if tick.schedule.overlap is Overlap.CANCEL_OLD:
-            for job_id in live.get(tick.schedule.id, ()):
-                # It may have ended just now, or be gone.
-                with suppress(InvalidTransition, JobNotFound):
-                    found = cancel(connection, tick.schedule.project_id, job_id, CANCELLED)
-                    moved += [] if found is None else [found]
-    return moved
-
-
-def _go_on(connection: Connection, won: Sequence[Decision], making: Sequence[_Tick]) -> None:
+def _go_on(connection: Connection, won: Sequence[Decision], making: Sequence[Tick]) -> None:
     """The schedules stand before their next ticks, and show their newest jobs."""
     if not won:
         return
@@ -249,35 +177,6 @@ def _go_on(connection: Connection, won: Sequence[Decision], making: Sequence[_Ti
         "jobs": [None if tick is None else tick.job_id for tick in made],
     }
     connection.execute(_GO_ON, binds)
-
-
-def _new_job(tick: _Tick, run_at: datetime | None) -> NewJob:
-    assert tick.job_id is not None
-    schedule = tick.schedule
-    ties = read_ties(schedule.ties, schedule.sealed, schedule.id) if schedule.ties else {}
-    shared = ties.get("concurrency")
-    shown = tick.at.astimezone(ZoneInfo(schedule.form.timezone)).isoformat()
-    return NewJob(
-        id=tick.job_id,
-        kind=schedule.kind,
-        queue=schedule.queue,
-        priority=schedule.priority,
-        args=schedule.args,
-        redacted_args=schedule.redacted_args,
-        labels=documents.encode({**schedule.labels, TICK_LABEL: shown}),
-        max_attempts=schedule.max_attempts,
-        timeout_seconds=schedule.timeout_seconds,
-        run_at=run_at,
-        delay_seconds=None,
-        expires_seconds=schedule.expires_seconds,
-        parent_id=None,
-        rerun_of=None,
-        schedule_id=schedule.id,
-        concurrency_key=None if shared is None else shared.key,
-        concurrency_limit=None if shared is None else shared.limit,
-        unique=ties.get("unique"),
-        webhook=ties.get("webhook"),
-    )
 
 
 def _read(row: sa.RowMapping) -> DueSchedule:
@@ -332,10 +231,6 @@ SELECT * FROM unnest(CAST(:schedules AS uuid[]), CAST(:times AS timestamptz[]),
 ON CONFLICT DO NOTHING
 RETURNING schedule_id, tick_at
 """)
-_TAKEN = sa.text(f"""
-UPDATE schedule_tick SET outcome = '{Outcome.SKIPPED}', reason = '{Reason.UNIQUE}', job_id = NULL
-WHERE schedule_id = :schedule AND tick_at = :tick
-""")  # noqa: S608 - constants
 _GO_ON = sa.text("""
 UPDATE schedule SET next_at = done.next_at, last_tick_at = coalesce(done.tick_at, last_tick_at),
                     last_job_id = coalesce(done.job_id, last_job_id)

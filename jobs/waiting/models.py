@@ -24,6 +24,7 @@ class JobDependency(SQLModel, table=True):
     parent_id: UUID = Field(primary_key=True)  #: a job's, or a batch's
     job_id: UUID = Field(primary_key=True)
     is_told: bool = Field(default=False, sa_column_kwargs=_FALSE)  #: the parent is_awaited
+    any_end: bool = Field(default=False, sa_column_kwargs=_FALSE)  #: it need not succeed
 
 
 class Batch(SQLModel, table=True):

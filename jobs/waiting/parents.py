@@ -6,7 +6,8 @@ parent that it is awaited (`is_awaited`), under the parent's lock; an awaited jo
 stands in a partial index until everybody who waits has been told. So a parent may end before, while
 or after its child is committed.
 
-`parents_left` of a waiting job counts those that have not succeeded yet; at 0 it may go on, below
+`parents_left` of a waiting job counts those that have not succeeded yet, or, where `any_end` is
+enough, have not ended; at 0 it may go on, below
 it never will, and `jobs.lifecycle` sees to either. Locked rows are passed over, and come next time.
 """
 
@@ -65,11 +66,15 @@ _LOSE = sa.text("""
 WITH lost AS (
     DELETE FROM job_dependency AS tie
     WHERE NOT is_told AND NOT EXISTS (SELECT FROM job WHERE job.id = tie.parent_id)
-    RETURNING job_id
+    RETURNING job_id, any_end
 ),
-doomed AS (
-    UPDATE job SET parents_left = -1
-    WHERE id = ANY (ARRAY (SELECT job_id FROM lost)) AND CAST(state AS text) = 'waiting'
+sums AS (
+    SELECT job_id, count(*) AS met, bool_and(any_end) AS may_go FROM lost GROUP BY job_id
+),
+changed AS (
+    UPDATE job
+    SET parents_left = CASE WHEN may_go AND parents_left > 0 THEN parents_left - met ELSE -1 END
+    FROM sums WHERE job.id = sums.job_id AND CAST(job.state AS text) = 'waiting'
 )
 SELECT count(*) FROM lost
 """)
@@ -100,7 +105,7 @@ ORDER BY finished_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
 """)
 _SETTLE = sa.text("""
 WITH tie AS (
-    SELECT parent_id, job_id, is_success
+    SELECT parent_id, job_id, is_success OR any_end AS is_success
     FROM unnest(CAST(:ids AS uuid[]), CAST(:successes AS boolean[])) AS ended (id, is_success)
     JOIN job_dependency ON parent_id = ended.id
     WHERE is_told LIMIT :limit

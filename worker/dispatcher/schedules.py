@@ -15,7 +15,8 @@ from sqlalchemy import Connection
 from jobs.hints import Hints
 from jobs.schedules import firing, store
 from jobs.schedules.code import forget_gone
-from jobs.schedules.firing import Decision, DueSchedule
+from jobs.schedules.firing import Decision
+from jobs.schedules.making import DueSchedule
 from worker.dispatcher.loop import Rest
 
 IDLE = 1.0  # seconds: a schedule that was changed unannounced is late by no more

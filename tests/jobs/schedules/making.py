@@ -60,6 +60,17 @@ def jobs_of(connection: Connection, schedule: ScheduleView) -> list[sa.Row[Any]]
     return [*connection.execute(sa.text(statement), {"id": schedule.id})]
 
 
+def start(connection: Connection, job_id: UUID) -> None:
+    connection.execute(
+        sa.text(
+            "UPDATE job SET state = 'running', attempt = 1, started_at = clock_timestamp(),"
+            " worker = gen_random_uuid(),"
+            " lease_until = clock_timestamp() + interval '1 h' WHERE id = :id"
+        ),
+        {"id": job_id},
+    )
+
+
 def end(connection: Connection, job_id: UUID) -> None:
     connection.execute(
         sa.text(

@@ -15,8 +15,9 @@ from sqlalchemy import Connection, Engine
 
 from jobs.registry import Registry, load_registry
 from jobs.schedules import firing, store
-from jobs.schedules.firing import GRACE, DueSchedule, decide
+from jobs.schedules.firing import GRACE, decide
 from jobs.schedules.forms import Form
+from jobs.schedules.making import DueSchedule
 from jobs.schedules.models import Misfire, Overlap
 from tests.jobs.schedules.making import (
     PROJECT,

@@ -9,9 +9,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
 from jobs.errors import InvalidSubmission, UniqueConflict
+from jobs.explain import explain
 from jobs.registry import Registry, load_registry
+from jobs.removal import delete_job
 from jobs.schedules import store
-from tests.jobs.schedules.making import PROJECT, be_late, end, jobs_of, make, outcomes, turn
+from jobs.schedules.models import Overlap
+from jobs.waiting import parents
+from tests.jobs.making import LEASE
+from tests.jobs.schedules.making import PROJECT, be_late, end, jobs_of, make, outcomes, start, turn
 
 SECOND = timedelta(seconds=1)
 
@@ -68,6 +73,63 @@ def test_the_policies_of_a_key_are_those_of_a_submission(
         be_late(connection, replaced, seconds * SECOND)
         turn(connection)
     assert [job.state for job in jobs_of(connection, replaced)] == ["cancelled", "queued"]
+
+
+@pytest.mark.parametrize("end_of_it", ["cancelled", "deleted"])
+def test_a_new_job_takes_its_key_from_the_one_that_it_replaces(
+    connection: Connection, registry: Registry, end_of_it: str
+) -> None:
+    key = {"key": f"heir-{end_of_it}"}
+    schedule = make(connection, registry, unique=key, overlap=Overlap.CANCEL_OLD)
+    be_late(connection, schedule, 40 * SECOND)
+    turn(connection)
+    be_late(connection, schedule, 30 * SECOND)
+    fired = turn(connection)
+    first, second = jobs_of(connection, schedule)
+    assert [(job.state, job.unique_key) for job in (first, second)] == [
+        ("cancelled", key["key"]),
+        ("queued", key["key"]),
+    ]
+    assert [each.type for each in fired.moved] == ["cancelled", "created"]
+    start(connection, second.id)
+    be_late(connection, schedule, 20 * SECOND)
+    turn(connection)
+    _, second, third = jobs_of(connection, schedule)
+    assert (second.state, second.cancel_requested, second.unique_key) == ("running", True, None)
+    assert (third.state, third.unique_key, third.after) == ("waiting", key["key"], [second.id])
+    be_late(connection, schedule, 10 * SECOND)
+    turn(connection)
+    *_, third, fourth = jobs_of(connection, schedule)
+    assert (third.state, fourth.state, fourth.after) == ("cancelled", "waiting", [second.id])
+    reason = explain(connection, PROJECT, fourth.id, LEASE).reasons[0]
+    assert (reason.detail, reason.facts["jobs"]) == ("it waits for 1 job to end", [second.id])
+    if end_of_it == "cancelled":
+        parents.tell(connection, 10)
+        assert explain(connection, PROJECT, fourth.id, LEASE).reasons == [reason]
+    end(connection, second.id)
+    if end_of_it == "deleted":
+        delete_job(connection, PROJECT, second.id, process_id=uuid4())
+    parents.tell(connection, 10)
+    parents.settle(connection, 10)
+    assert jobs_of(connection, schedule)[-1].parents_left == 0
+    assert [outcome for outcome, *_ in outcomes(connection, schedule)] == ["fired"] * 4
+
+
+def test_a_strangers_job_keeps_its_key_and_what_a_tick_would_replace_goes_on(
+    connection: Connection, registry: Registry
+) -> None:
+    schedule = make(connection, registry, overlap=Overlap.CANCEL_OLD)
+    be_late(connection, schedule, 10 * SECOND)
+    turn(connection)
+    stranger = make(connection, registry, unique={"key": "stranger"})
+    store.run_now(connection, PROJECT, stranger.id, uuid4())
+    changes = {"unique": {"key": "stranger"}}
+    store.edit(connection, registry, PROJECT, schedule.id, changes)
+    be_late(connection, schedule, SECOND)
+    assert [each.type for each in turn(connection).moved] == []
+    (old,) = jobs_of(connection, schedule)
+    assert old.state == "queued"
+    assert outcomes(connection, schedule)[-1] == ("skipped", "unique", 1)
 
 
 def test_a_key_that_is_just_being_taken_holds_up_no_other_schedule(
