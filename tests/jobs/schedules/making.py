@@ -74,7 +74,8 @@ def start(connection: Connection, job_id: UUID) -> None:
 def end(connection: Connection, job_id: UUID) -> None:
     connection.execute(
         sa.text(
-            "UPDATE job SET state = 'cancelled', finished_at = clock_timestamp() WHERE id = :id"
+            "UPDATE job SET state = 'cancelled', finished_at = clock_timestamp(),"
+            " worker = NULL, lease_until = NULL WHERE id = :id"
         ),
         {"id": job_id},
     )

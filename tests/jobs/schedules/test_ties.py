@@ -105,7 +105,7 @@ def test_a_new_job_takes_its_key_from_the_one_that_it_replaces(
     assert (reason.detail, reason.facts["jobs"]) == ("it waits for 1 job to end", [second.id])
     if end_of_it == "cancelled":
         parents.tell(connection, 10)
-        assert explain(connection, PROJECT, fourth.id, LEASE).reasons == [reason]
+        assert explain(connection, PROJECT, fourth.id, LEASE).reasons[0] == reason
     end(connection, second.id)
     if end_of_it == "deleted":
         delete_job(connection, PROJECT, second.id, process_id=uuid4())
