@@ -78,7 +78,7 @@ def statement_of(
         sa.update(Job)
         .where(which, is_source, rule.guard if guard is None else guard)
         .values(state=written(move.target), seq=col(Job.seq) + 1, **rule.changes)
-        .returning(Job, NOW.label("at"))
+        .returning(*_kept(move, more), NOW.label("at"))
         .cte(name)
     )
     facts = _facts(move, moved).label("data")
@@ -95,6 +95,18 @@ def statement_of(
     if move is Move.STEP:
         statement = statement.add_cte(_stored(moved).cte(f"{name}_stored"))
     return statement
+
+
+def _kept(move: Move, more: Sequence[str]) -> list[sa.ColumnElement[Any]]:
+    """The columns that the rest of the statement reads; each one less is a microsecond less."""
+    names = [*_SHOWN, *more]
+    if move.ends_attempt:
+        names += ["worker", "started_at"]
+    if move is Move.RETRY_LATER:
+        names.append("run_at")
+    if move is Move.CANCEL_RUNNING:
+        names.append("cancel_reason")
+    return [col(getattr(Job, each)) for each in names]
 
 
 def written(state: JobState) -> sa.ColumnElement[Any]:
