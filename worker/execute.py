@@ -16,7 +16,6 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 
-from jobs import documents
 from jobs.attempts import Outcome
 from jobs.errors import DatabaseUnavailable, LeaseLost
 from jobs.lifecycle import Claim
@@ -132,7 +131,7 @@ def _read_and_handle(execution: Execution) -> Ended:
     model = execution.kind.args_model
     try:
         # As JSON text, like at the submission: the two modes of Pydantic differ in what they take.
-        args = model.model_validate_json(documents.encode(execution.claim.args))
+        args = model.model_validate_json(execution.claim.args)
     except ValidationError as error:
         return outcomes.refused(error, model)
     return handle(execution, args)

@@ -7,7 +7,6 @@ the two are done one after the other, by the code that has the patience for it.
 import time
 from uuid import UUID
 
-import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.errors import DatabaseUnavailable, LeaseLost
@@ -34,7 +33,7 @@ class Passing:
         try:
             flush(execution)
             moved, claimed = execution.runtime.pass_on(self._success(), self._next())
-        except (SQLAlchemyError, psycopg.Error, DatabaseUnavailable, LeaseLost):
+        except (SQLAlchemyError, DatabaseUnavailable, LeaseLost):
             self.ended = report(execution, self.ended)
             return claiming.claim(execution.runtime, *self._following, may_be_claimed=True)
         if moved is None:

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TypeVar
 from uuid import UUID
 
-import psycopg  # before the fork, once for all children
 from sqlalchemy import Connection, Engine
 
 from jobs.files import FileStore
@@ -108,10 +107,6 @@ class Runtime:
         Not asked again: what it raises (jobs/lifecycle/pairs.py) leaves open whether both are done.
         """
         with self._lines.line() as connection:
-            try:
-                moved, claimed = succeed_and_start(connection, success, following)
-            except psycopg.Error as error:  # which SQLAlchemy has not seen
-                connection.invalidate(error)
-                raise
+            moved, claimed = succeed_and_start(connection, success, following)
         self.hints.tell([each for each in (moved, claimed) if each is not None])
         return moved, claimed

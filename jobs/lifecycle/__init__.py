@@ -8,7 +8,7 @@ at once but in the sweeps, which skip what is locked.
 """
 
 from jobs.lifecycle.asked import cancel, cancel_idle, retry, run_now
-from jobs.lifecycle.pairs import Next, Success, succeed_and_start
+from jobs.lifecycle.pairs import Next, Success, start, succeed, succeed_and_start
 from jobs.lifecycle.priority import reprioritise
 from jobs.lifecycle.reports import (
     cancel_running,
@@ -19,8 +19,6 @@ from jobs.lifecycle.reports import (
     record_progress,
     record_step,
     retry_later,
-    start,
-    succeed,
 )
 from jobs.lifecycle.statements import Claim, Moved
 from jobs.lifecycle.sweeps import (

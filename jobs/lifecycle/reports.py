@@ -1,4 +1,4 @@
-"""What an attempt says of itself, from its start to its end: each names the attempt, its fence."""
+"""What an attempt says of itself but its start and success: each names the attempt, its fence."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,21 +9,8 @@ from sqlalchemy import Connection
 
 from jobs.attempts import UNKNOWN_USAGE, Cause, Error, Outcome, Usage
 from jobs.errors import LeaseLost
-from jobs.lifecycle.statements import SINGLE, START, Claim, Moved
+from jobs.lifecycle.statements import SINGLE, Moved
 from jobs.states import Move
-
-
-def start(
-    connection: Connection, job_id: UUID, *, attempt: int, worker: UUID, lease: timedelta
-) -> Claim:
-    """`worker` holds the job as `attempt`, the next one, for `lease`. LeaseLost: drop the bell.
-
-    Refused when the job is not queued, has expired before its first start, or its queue is paused.
-    """
-    row = connection.execute(START, start_binds(job_id, attempt, worker, lease)).one_or_none()
-    if row is None:
-        raise LeaseLost(job_id, attempt)
-    return Claim._make(row)
 
 
 def record_progress(
@@ -47,18 +34,6 @@ def record_step(
     """The step's JSON result is stored; IntegrityError when the step has one already."""
     binds = {"facts": {"name": name}, "name": name, "returned": result}
     return _report(connection, job_id, attempt, (Move.STEP,), **binds)
-
-
-def succeed(
-    connection: Connection, job_id: UUID, *, attempt: int, result: Any, usage: Usage = UNKNOWN_USAGE
-) -> Moved:
-    """The job has succeeded, even when a cancel was asked for."""
-    row = connection.execute(
-        SINGLE[Move.SUCCEED], success_binds(job_id, attempt, result, usage)
-    ).first()
-    if row is None:
-        raise LeaseLost(job_id, attempt)
-    return Moved._make(row)
 
 
 def retry_later(
@@ -128,25 +103,6 @@ def interrupt(
     binds = {"facts": {"reason": reason}, "failure": None, "outcome": Outcome.INTERRUPTED}
     moves = (Move.INTERRUPT, Move.CANCEL_RUNNING)
     return _report(connection, job_id, attempt, moves, **binds, **usage_binds(usage))
-
-
-def start_binds(job_id: UUID, attempt: int, worker: UUID, lease: timedelta) -> dict[str, Any]:
-    """What Move.START is told."""
-    facts = {"worker": str(worker)}
-    return {"job": job_id, "fence": attempt, "holder": worker, "lease": lease, "facts": facts}
-
-
-def success_binds(job_id: UUID, attempt: int, result: Any, usage: Usage) -> dict[str, Any]:
-    """What Move.SUCCEED is told."""
-    return {
-        "job": job_id,
-        "fence": attempt,
-        "facts": {},
-        "returned": result,
-        "failure": None,
-        "outcome": Outcome.SUCCEEDED,
-        **usage_binds(usage),
-    }
 
 
 def _report(

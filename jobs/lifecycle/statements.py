@@ -47,7 +47,7 @@ class Claim(NamedTuple):
     at: datetime
     data: dict[str, Any]
     kind: str
-    args: dict[str, Any]
+    args: str  #: JSON
     failures: int
     max_attempts: int
     timeout_seconds: float | None
@@ -163,4 +163,3 @@ ONE = col(Job.id) == bind("job", sa.Uuid)
 SINGLE: dict[Move, sa.Select[Any]] = {
     move: statement_of(move, ONE) for move in Move if move not in {Move.RELEASE, Move.EXPIRE}
 }
-START = statement_of(Move.START, ONE, more=CLAIMED)

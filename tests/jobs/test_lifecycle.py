@@ -1,5 +1,6 @@
 """Generated from the table of moves: an allowed one writes one event, others change nothing."""
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -104,7 +105,7 @@ def test_a_claim_brings_what_the_handler_needs(connection: Connection) -> None:
     columns: dict[str, Any] = {"args": {"value": 1}, "labels": {"a": "b"}, "failures": 1}
     job_id = make_job(connection, attempt=1, timeout_seconds=1.5, **columns)
     claim = lifecycle.start(connection, job_id, attempt=2, worker=WORKER, lease=LEASE)
-    assert claim.args == {"value": 1}
+    assert json.loads(claim.args) == {"value": 1}
     assert (claim.kind, claim.labels, claim.timeout_seconds) == ("test.echo", {"a": "b"}, 1.5)
     assert (claim.attempt, claim.failures, claim.max_attempts) == (2, 1, 5)
     job = read_job(connection, job_id)

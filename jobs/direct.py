@@ -1,0 +1,224 @@
+"""Statements that go straight to libpq: prepared once a connection, answered in binary.
+
+For the few that are sent with every attempt: SQLAlchemy's and the driver's ways to a cursor and
+back cost ten times what libpq does. Errors and transactions are SQLAlchemy's nevertheless.
+See PostgreSQL's manual on libpq, "Asynchronous Command Processing".
+"""
+
+import json
+import select
+import struct
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import pq
+from psycopg.errors import InvalidSqlStatementName, error_from_result
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import AutoString
+
+from jobs import documents
+
+T = TypeVar("T")
+
+_DIALECT: Any = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+_FINE = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
+_BINARY = pq.Format.BINARY
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
+_MICROSECOND = timedelta(microseconds=1)
+_POLLER = "direct.poller"  # in the connection's info
+_DOUBLE = struct.Struct("!d")
+
+
+class Direct:
+    """One statement, for all connections of a process. Threads may share it.
+
+    All its parameters have names, and are given by them; NULL is None. See `constant` for others.
+    """
+
+    def __init__(self, name: str, statement: sa.Select[Any]) -> None:
+        self._name, self._statement = name.encode(), statement
+
+    def first(self, connection: Connection, binds: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Its first row. What SQLAlchemy raises; of a broken connection, it is invalidated.
+
+        A part of the transaction that `connection` is in, or begins, unless it commits by itself.
+        """
+        pooled = connection.connection
+        raw: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+        values = [None if binds[name] is None else dump(binds[name]) for name, dump in self._dumps]
+        try:
+            if not raw.autocommit:
+                _begin(connection, raw.pgconn)
+            result = self._answer(raw, pooled.info, values)
+        except psycopg.Error as error:
+            raise self._translated(connection, raw, error) from error
+        except BaseException:  # it is interrupted: the answer may be on its way
+            connection.invalidate()
+            raise
+        if not result.ntuples:
+            return None
+        read = result.get_value
+        found = [(load, read(0, number)) for number, load in enumerate(self._loads)]
+        return tuple([None if value is None else load(value) for load, value in found])
+
+    def _answer(
+        self, raw: psycopg.Connection[Any], info: dict[Any, Any], values: list[bytes | None]
+    ) -> pq.abc.PGresult:
+        """Prepared at its second use, where nothing is in a transaction that an error would end."""
+        libpq, poller = raw.pgconn, info.get(_POLLER)
+        if poller is None:
+            poller = info[_POLLER] = _poller(libpq)
+        is_prepared = info.get(self)
+        if is_prepared is None or not raw.autocommit:
+            info.setdefault(self, False)
+            libpq.send_query_params(self._text, values, self._types, None, _BINARY)
+            return _receive(libpq, poller)
+        if not is_prepared:
+            libpq.send_prepare(self._name, self._text, self._types)
+            _receive(libpq, poller)
+            info[self] = True
+        try:
+            libpq.send_query_prepared(self._name, values, None, _BINARY)
+            return _receive(libpq, poller)
+        except InvalidSqlStatementName:  # the driver has had all of them forgotten
+            del info[self]
+            return self._answer(raw, info, values)
+
+    def _translated(
+        self, connection: Connection, raw: psycopg.Connection[Any], error: psycopg.Error
+    ) -> DBAPIError:
+        is_lost = raw.pgconn.status != pq.ConnStatus.OK
+        if is_lost:
+            connection.invalidate(error)
+        made = DBAPIError.instance(
+            self._name.decode(),
+            None,
+            error,
+            psycopg.Error,
+            connection_invalidated=is_lost,
+            dialect=connection.dialect,
+        )
+        assert isinstance(made, DBAPIError)
+        return made
+
+    @cached_property
+    def _compiled(self) -> Any:
+        return self._statement.compile(dialect=_DIALECT)
+
+    @cached_property
+    def _text(self) -> bytes:
+        return str(self._compiled.string).encode()
+
+    @cached_property
+    def _parameters(self) -> list[tuple[str, Any]]:
+        compiled = self._compiled
+        return [(name, compiled.binds[name].type) for name in compiled.positiontup or []]
+
+    @cached_property
+    def _types(self) -> list[int]:
+        return [psycopg.postgres.types[_dumper(type_)[0]].oid for _, type_ in self._parameters]
+
+    @cached_property
+    def _dumps(self) -> list[tuple[str, Callable[[Any], bytes]]]:
+        return [(name, _dumper(type_)[1]) for name, type_ in self._parameters]
+
+    @cached_property
+    def _loads(self) -> list[Callable[[bytes], Any]]:
+        return [_loader(column.type) for column in self._statement.selected_columns]
+
+
+def constant(element: sa.BindParameter[Any]) -> str:
+    """The value of a parameter without a name, as SQL."""
+    if isinstance(element.type, sa.JSON) and element.value is not None:
+        return f"'{documents.encode(element.value)}'::jsonb"  # of ours: there is no quote in it
+    return str(element.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+
+
+def _begin(connection: Connection, libpq: pq.abc.PGconn) -> None:
+    """As SQLAlchemy and the driver begin a transaction with its first statement."""
+    if not connection.in_transaction():
+        connection.begin()
+    if libpq.transaction_status == pq.TransactionStatus.IDLE:
+        libpq.exec_(b"BEGIN")
+
+
+def _poller(libpq: pq.abc.PGconn) -> select.poll:
+    poller = select.poll()
+    poller.register(libpq.socket, select.POLLIN)
+    return poller
+
+
+def _receive(libpq: pq.abc.PGconn, poller: select.poll) -> pq.abc.PGresult:
+    """The answer to what has been sent. Signals are heeded while it is waited for."""
+    if libpq.flush():
+        _push(libpq)
+    last = None
+    while True:
+        while libpq.is_busy():
+            poller.poll()
+            libpq.consume_input()
+        result = libpq.get_result()
+        if result is None:
+            break
+        last = result
+    assert last is not None
+    if last.status not in _FINE:
+        raise error_from_result(last)
+    return last
+
+
+def _push(libpq: pq.abc.PGconn) -> None:
+    """What did not fit into the socket's buffer is sent. The server may have to be heard first."""
+    both = select.poll()
+    both.register(libpq.socket, select.POLLIN | select.POLLOUT)
+    while libpq.flush():
+        ((_, what),) = both.poll()
+        if what & select.POLLIN:
+            libpq.consume_input()
+
+
+def _dumper(type_: sa.types.TypeEngine[Any]) -> tuple[str, Callable[[Any], bytes]]:
+    """What PostgreSQL calls that type, and how its values are written as text."""
+    return _look_up(_DUMPERS, type_)
+
+
+def _loader(type_: sa.types.TypeEngine[Any]) -> Callable[[bytes], Any]:
+    """How a value of that type is read from PostgreSQL's binary form."""
+    return _look_up(_LOADERS, type_)
+
+
+def _look_up(forms: Mapping[type[Any], T], type_: sa.types.TypeEngine[Any]) -> T:
+    if isinstance(type_, AutoString):
+        type_ = sa.Text()
+    return next(form for known, form in forms.items() if isinstance(type_, known))
+
+
+def _plain(value: Any) -> bytes:
+    return str(value).encode()
+
+
+_DUMPERS: dict[type[sa.types.TypeEngine[Any]], tuple[str, Callable[[Any], bytes]]] = {
+    sa.JSON: ("jsonb", lambda value: documents.encode(value).encode()),
+    sa.Interval: ("interval", lambda value: b"%d microseconds" % (value // _MICROSECOND)),
+    sa.Uuid: ("uuid", _plain),
+    sa.BigInteger: ("int8", _plain),
+    sa.Integer: ("int4", _plain),
+    sa.Float: ("float8", _plain),
+    sa.String: ("text", str.encode),
+}
+_LOADERS: dict[type[sa.types.TypeEngine[Any]], Callable[[bytes], Any]] = {
+    sa.JSON: lambda value: json.loads(value[1:].decode()),  # behind the number of the format
+    sa.Uuid: lambda value: UUID(bytes=value),
+    sa.Boolean: lambda value: value == b"\1",
+    sa.Integer: lambda value: int.from_bytes(value, signed=True),
+    sa.Float: lambda value: _DOUBLE.unpack(value)[0],
+    sa.DateTime: lambda value: _EPOCH + timedelta(microseconds=int.from_bytes(value, signed=True)),
+    sa.String: lambda value: value.decode(),
+}

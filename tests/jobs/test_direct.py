@@ -1,0 +1,137 @@
+"""Statements that go straight to libpq behave like SQLAlchemy's."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import FrameType
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from jobs.database import autocommit
+from jobs.direct import Direct
+
+TYPES = {
+    "number": sa.Integer,
+    "large": sa.BigInteger,
+    "share": sa.Float,
+    "text": sa.Text,
+    "key": sa.Uuid,
+    "document": JSONB,
+}
+# What is given comes back; a moment is given as the time since one.
+ECHO = Direct(
+    "echo",
+    sa.select(  # type: ignore[arg-type] # of many columns
+        sa.literal_column("true", sa.Boolean),
+        *(sa.bindparam(name, type_=type_) for name, type_ in TYPES.items()),
+        sa.type_coerce(
+            sa.literal_column("timestamptz '2026-01-01 00:00+00'")
+            + sa.bindparam("since", type_=sa.Interval),
+            sa.DateTime,
+        ),
+    ),
+)
+SLEEP = Direct(
+    "sleep", sa.select(sa.cast(sa.func.pg_sleep(sa.bindparam("seconds", type_=sa.Float)), sa.Text))
+)
+GIVEN = {
+    "number": -7,
+    "large": 2**40,
+    "share": 0.1,
+    "text": "Größe",
+    "key": uuid4(),
+    "document": {"a": [1, None, "ü"]},
+    "since": timedelta(microseconds=1),
+}
+EXPECTED = (True, *[*GIVEN.values()][:-1], datetime(2026, 1, 1, 0, 0, 0, 1, UTC))
+
+
+@pytest.fixture
+def line(engine: Engine) -> Iterator[Connection]:
+    with autocommit(engine).connect() as connection:
+        yield connection
+
+
+def test_values_go_and_come_as_they_are(line: Connection) -> None:
+    for _ in range(3):  # at the second time it is prepared
+        assert ECHO.first(line, GIVEN) == EXPECTED
+    empty = ECHO.first(line, dict.fromkeys(GIVEN))
+    assert empty == (True, *[None] * (len(EXPECTED) - 1))
+
+
+def test_what_has_been_forgotten_is_prepared_anew(line: Connection) -> None:
+    for _ in range(2):
+        ECHO.first(line, GIVEN)
+    line.exec_driver_sql("DEALLOCATE ALL")
+    for _ in range(3):
+        assert ECHO.first(line, GIVEN) == EXPECTED
+
+
+def test_more_than_a_socket_holds_comes_through(line: Connection) -> None:
+    long = "x" * 20_000_000
+    found = ECHO.first(line, {**GIVEN, "text": long})
+    assert found is not None
+    assert found[4] == long
+
+
+def test_a_refusal_is_sqlalchemys_and_leaves_the_connection_as_it_is(line: Connection) -> None:
+    line.exec_driver_sql("SET statement_timeout = 20")
+    for _ in range(3):
+        with pytest.raises(DBAPIError, match="canceling statement due to statement timeout"):
+            SLEEP.first(line, {"seconds": 60.0})
+    line.exec_driver_sql("SET statement_timeout = 0")
+    assert not line.invalidated
+    assert ECHO.first(line, GIVEN) == EXPECTED
+
+
+def test_a_connection_that_is_lost_is_invalidated(line: Connection, engine: Engine) -> None:
+    pid = line.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    with engine.begin() as other:
+        other.execute(sa.text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+    with pytest.raises(OperationalError) as caught:
+        ECHO.first(line, GIVEN)
+    assert caught.value.connection_invalidated
+    assert line.invalidated
+
+
+def test_it_is_part_of_the_transaction_that_it_begins(engine: Engine) -> None:
+    ours = Direct("ours", sa.select(sa.cast(sa.func.pg_current_xact_id(), sa.Text)))
+    now = sa.select(sa.cast(sa.func.pg_current_xact_id(), sa.Text))
+    with engine.connect() as connection:
+        first = [ours.first(connection, {}) for _ in range(2)]
+        assert connection.in_transaction()
+        assert first == [connection.execute(now).one()] * 2
+        connection.rollback()
+        assert ours.first(connection, {}) not in first
+
+
+class Enough(Exception):
+    """Raised by a signal's handler."""
+
+
+@contextmanager
+def raising(number: signal.Signals) -> Iterator[None]:
+    def strike(_signal: int, _frame: FrameType | None) -> None:
+        raise Enough
+
+    previous = signal.signal(number, strike)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
+
+
+def test_a_signal_ends_the_wait_and_the_connection(line: Connection) -> None:
+    with raising(signal.SIGUSR2):
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        with pytest.raises(Enough):
+            SLEEP.first(line, {"seconds": 60.0})
+    assert line.invalidated
