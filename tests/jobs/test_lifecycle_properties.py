@@ -3,7 +3,7 @@
 More of them: `LADING_PROPERTIES=5000 pytest tests/jobs/test_lifecycle_properties.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -79,6 +79,9 @@ class Lives(RuleBasedStateMachine):
     One rule for all of them: Hypothesis leaves out most of many, and then little happens.
     """
 
+    most = MOST
+    calls: Sequence[str] = tuple(name for name, count in CALLS.items() for _ in range(count))
+
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self.engine = engine
@@ -92,14 +95,11 @@ class Lives(RuleBasedStateMachine):
         self.draw = data.draw
         self.submit()
 
-    @rule(
-        data=st.data(),
-        call=st.sampled_from([name for name, count in CALLS.items() for _ in range(count)]),
-        job=st.sampled_from([0, 0, *range(MOST + 1)]),
-    )
-    def call(self, data: st.DataObject, call: str, job: int) -> None:
+    @rule(data=st.data())
+    def call(self, data: st.DataObject) -> None:
         self.draw = data.draw
-        self.life = self._life(job)
+        call = self.draw(st.sampled_from(self.calls))
+        self.life = self._life(self.draw(st.sampled_from([0, 0, *range(self.most + 1)])))
         getattr(self, call)()
 
     def submit(self) -> None:
@@ -221,13 +221,13 @@ class Lives(RuleBasedStateMachine):
         )
 
     def release_what_is_due(self) -> None:
-        self._sweep(lambda c: lifecycle.release_due(c, MOST), Life.release)
+        self._sweep(lambda c: lifecycle.release_due(c, self.most), Life.release)
 
     def expire_what_is_late(self) -> None:
-        self._sweep(lambda c: lifecycle.expire_due(c, MOST), Life.expire)
+        self._sweep(lambda c: lifecycle.expire_due(c, self.most), Life.expire)
 
     def rescue(self) -> None:
-        self._sweep(lambda c: lifecycle.rescue(c, MOST, SHORT), Life.rescue)
+        self._sweep(lambda c: lifecycle.rescue(c, self.most, SHORT), Life.rescue)
 
     def renew(self) -> None:
         life, attempt = self.life, self._attempt()
@@ -285,14 +285,16 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         with self.engine.connect() as connection:
             assert audit(connection).findings == []
-        self.connection.execute(sa.text("TRUNCATE job, gate, intake_total CASCADE"))
+        self.connection.execute(
+            sa.text("TRUNCATE job, batch, job_dependency, gate, intake_total CASCADE")
+        )
         self.connection.close()
 
     def _life(self, job: int) -> Life:
         """One of those that are there; a deleted one rather seldom."""
         there = [life for life in self.lives if not life.is_deleted]
         gone = [life for life in self.lives if life.is_deleted]
-        return gone[-1] if gone and (job == MOST or not there) else there[job % len(there)]
+        return gone[-1] if gone and (job == self.most or not there) else there[job % len(there)]
 
     def _attempt(self) -> int:
         """The newest attempt, which is made first where it can be; or one beside it."""
@@ -353,6 +355,7 @@ _PAUSE = sa.text(
     "INSERT INTO gate (project_id, scope, name, paused) VALUES (:project, 'queue', :name, :paused)"
     " ON CONFLICT (project_id, scope, name) DO UPDATE SET paused = excluded.paused"
 )
+_CLEAR = sa.text("TRUNCATE job, batch, job_dependency, gate, intake_total CASCADE")
 _EVERYTHING = sa.text("""
 SELECT id, CAST(state AS text) AS state, seq, attempt, failures, crashes, cancel_requested, worker,
        lease_until IS NOT NULL AS is_leased, finished_at IS NOT NULL AS is_finished,

@@ -96,6 +96,18 @@ def test_a_job_waits_until_all_its_parents_have_succeeded(
     assert connection.execute(text("SELECT count(*) FROM job WHERE is_awaited")).scalar_one() == 0
 
 
+def test_parents_may_end_at_once(
+    engine: Engine, connection: Connection, dispatch: Dispatch
+) -> None:
+    first, second = submit(connection, 2)
+    (child,) = new(engine, echo(first, second))
+    dispatch()
+    succeed(connection, first)
+    succeed(connection, second)
+    dispatch()
+    assert state(connection, child) is S.QUEUED
+
+
 @pytest.mark.parametrize("is_told", [True, False], ids=["told before", "told after"])
 @pytest.mark.parametrize("how", ["failed", "cancelled", "deleted"])
 def test_what_waits_for_a_job_that_does_not_succeed_is_cancelled_with_all_that_waits_for_it(

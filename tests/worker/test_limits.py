@@ -9,6 +9,7 @@ import pytest
 from pytest_celery import CeleryTestSetup
 
 from jobs import lifecycle
+from jobs.broker import Bell
 from jobs.queries import list_attempts
 from jobs.states import JobState
 from tests.eventually import eventually
@@ -111,6 +112,28 @@ def test_the_third_crash_fails_the_job(platform: Platform, notes: Path) -> None:
 def test_after_a_crash_the_job_runs_again(platform: Platform, notes: Path) -> None:
     row = platform.run("test.dies", {"path": str(notes), "times": 2})
     assert (row.state, row.result, row.crashes) == (JobState.SUCCEEDED, 3, 2)
+
+
+def test_what_is_left_of_a_list_when_its_process_dies_has_not_begun(
+    platform: Platform, notes: Path
+) -> None:
+    deaths = (0, 1, 0, 0)  # of each one's first attempts
+    jobs = [platform.submit("test.dies", {"path": str(notes), "times": n}) for n in deaths]
+    first, dying, *rest = jobs
+    attempts = tuple((job.id, 1) for job in jobs)
+    platform.broker.ring([Bell("default", "test.dies", attempts, 5)])
+    row = platform.ended(dying, within=60)
+    assert (row.state, row.attempt, row.crashes) == (JobState.QUEUED, 1, 1)
+    assert [(platform.row(job).attempt, platform.types(job)) for job in rest] == [
+        (0, ["created"]),
+        (0, ["created"]),
+    ]
+    for job in jobs:  # which rings for what nobody has rung for alone
+        assert platform.finish(job).state is JobState.SUCCEEDED
+    assert platform.attempts(dying) == [(1, "crashed", "crashed"), (2, "succeeded", None)]
+    for job in (first, *rest):
+        assert platform.attempts(job) == [(1, "succeeded", None)]
+    assert notes.read_text().splitlines() == ["start 1"] * 2 + ["start 2"] + ["start 1"] * 2
 
 
 def test_a_process_that_alone_is_told_to_stop_has_crashed(platform: Platform, notes: Path) -> None:
