@@ -59,7 +59,7 @@ def test_a_crash_is_told_at_once_without_a_broker(
     node: WorkerNode, platform: Platform, no_broker: EmbeddedValkey, notes: Path
 ) -> None:
     job = platform.start("odd.sleeps_on", {"path": str(notes), "seconds": 50})
-    eventually(lambda: "start" in notes.read_text())
+    eventually(lambda: notes.exists() and "start" in notes.read_text())
     no_broker.kill()
     eventually(lambda: "Connection" in node.logs())
     os.kill(int(notes.read_text().split()[2]), signal.SIGKILL)
