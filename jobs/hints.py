@@ -10,6 +10,7 @@ somebody asks to end, as `<job id>:<attempt>`.
 
 import logging
 import math
+import socket
 import threading
 import time
 from collections import deque
@@ -34,6 +35,8 @@ LINES = 64  # events of one message: a publication costs more than it says
 MAX_WAITING = 10_000  # hints; beyond, the oldest go: their readers look into PostgreSQL anyway
 TIMEOUT = 1.0  # seconds that the sender gives Redis
 GATHER = 0.004  # seconds from one pipeline to the next: a lone hint goes at once, a burst together
+GATHER_MORE = 0.01  # seconds from one sending to the next, where more is said to follow at once
+UNHEARD = 5000  # milliseconds until the kernel gives up on a silent Redis (TCP_USER_TIMEOUT)
 PAUSE = 1.0  # seconds without an attempt after Redis has failed to answer
 
 _log = logging.getLogger(__name__)
@@ -60,6 +63,8 @@ class Told(Protocol):
     def data(self) -> dict[str, Any]: ...
 
 
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
+_PATIENCE = {} if _USER_TIMEOUT is None else {_USER_TIMEOUT: UNHEARD}
 STARTABLE = frozenset({"queued", "crashed", "interrupted"})  # events after which a bell is due
 ASKED_TO_END = "cancel_requested"  # the event that a running attempt's worker waits for
 
@@ -68,23 +73,27 @@ class Hints:
     """A process's sender. Threads may share it; it must be made after a fork."""
 
     def __init__(self, broker_url: str) -> None:
-        self._client = redis.Redis.from_url(
-            broker_url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
-        )
+        self._line = _Line(broker_url)
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=MAX_WAITING)
         self._something, self._closing = threading.Event(), threading.Event()
+        self._sent_at = -math.inf
         self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
         self._thread.start()
 
-    def tell(self, events: Iterable[Told]) -> None:
-        """The events go out soon; call it after the commit. Never blocks, never raises."""
+    def tell(self, events: Iterable[Told], *, more_follow: bool = False) -> None:
+        """The events go out soon; call it after the commit. Never blocks, never raises.
+
+        Where `more_follow` within milliseconds, they wait for those. Who says so and may be wrong
+        calls `rouse` after a while.
+        """
         for event in events:
             self._waiting.append((EVENTS, encode(event)))
             if event.type in STARTABLE:
                 self._waiting.append((WAKE, event.queue.encode()))
             elif event.type == ASKED_TO_END:
                 self._waiting.append((CANCEL, f"{event.id}:{event.attempt}".encode()))
-        self._rouse()
+        if not more_follow or time.monotonic() > self._sent_at + GATHER_MORE:
+            self._rouse()
 
     def wake(self, queues: Iterable[str]) -> None:
         """The dispatcher looks at these queues soon."""
@@ -97,12 +106,17 @@ class Hints:
         self._waiting.append((EVENTS, PUBLISHED))
         self._something.set()
 
+    def rouse(self) -> None:
+        """What waits goes out, if there is any."""
+        if self._waiting:
+            self._rouse()
+
     def close(self) -> None:
-        """What waits has been sent, if Redis answers within a second."""
+        """What waits has been sent, if Redis takes it within a second."""
         self._closing.set()
         self._something.set()
         self._thread.join(2 * TIMEOUT)
-        self._client.close()
+        self._line.close()
 
     def _rouse(self) -> None:
         # While the sender gathers it is awake, and looks once more after it has cleared this.
@@ -110,33 +124,81 @@ class Hints:
             self._something.set()
 
     def _run(self) -> None:
-        sent_at = -math.inf
         while not (self._closing.is_set() and not self._waiting):
             self._something.wait()
-            self._closing.wait(sent_at + GATHER - time.monotonic())
+            self._closing.wait(self._sent_at + GATHER - time.monotonic())
             self._something.clear()
             if not self._send() and self._closing.wait(PAUSE):
                 return
-            sent_at = time.monotonic()
+            self._sent_at = time.monotonic()
 
     def _send(self) -> bool:
         # What wakes the dispatcher for a queue is said once.
         batch = dict.fromkeys(self._waiting.popleft() for _ in range(len(self._waiting)))
-        pipeline = self._client.pipeline(transaction=False)
         lines = [message for channel, message in batch if channel == EVENTS]
-        for channel, message in batch:
-            if channel != EVENTS:
-                pipeline.publish(channel, message)
-        for start in range(0, len(lines), LINES):
-            pipeline.publish(EVENTS, b"\n".join(lines[start : start + LINES]))
+        said = [(channel, message) for channel, message in batch if channel != EVENTS]
+        pieces = [lines[start : start + LINES] for start in range(0, len(lines), LINES)]
+        said += [(EVENTS, b"\n".join(piece)) for piece in pieces]
         try:
-            if batch:
+            if said:
                 with busy():
-                    pipeline.execute()
+                    self._line.publish(said)
         except redis.RedisError as error:
             _log.warning("%d hints are lost: %s", len(batch), error)
             return False
         return True
+
+
+class _Line:
+    """A connection on which Redis only listens: the answers to publications tell nobody anything.
+
+    What is said on one that has just broken is lost. https://valkey.io/commands/client-reply/
+    """
+
+    def __init__(self, broker_url: str) -> None:
+        self._pool = redis.ConnectionPool.from_url(
+            broker_url,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            socket_keepalive_options=_PATIENCE,
+            protocol=2,
+        )
+        self._connection: Any = None
+
+    def publish(self, said: Iterable[tuple[str, bytes]]) -> None:
+        """The messages are on their way. redis.RedisError: they are not."""
+        packed = []
+        for channel, message in said:
+            facts = len(channel), channel.encode(), len(message), message
+            packed.append(b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % facts)
+        try:
+            self._connected().send_packed_command([b"".join(packed)], check_health=False)
+        except redis.RedisError:
+            self.close()
+            raise
+
+    def _connected(self) -> Any:
+        if self._connection is not None and self._has_ended(self._connection):
+            self.close()
+        if self._connection is None:
+            self._connection = self._pool.make_connection()
+            self._connection.connect()
+            self._connection.send_command("CLIENT", "REPLY", "OFF", check_health=False)
+        return self._connection
+
+    @staticmethod
+    def _has_ended(connection: Any) -> bool:
+        """Where nobody answers, there is nothing to be read but the end."""
+        try:
+            return bool(connection.can_read(0))
+        except redis.RedisError:
+            return True
+
+    def close(self) -> None:
+        """The next publication makes a new connection."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
 
 
 def encode(event: Told) -> bytes:

@@ -78,6 +78,7 @@ class Recorder:
         self._idle = False
 
     def _tick(self) -> None:
+        self._hints.rouse()
         for notes in self._open.copy().values():
             if notes.is_empty:
                 continue

@@ -108,5 +108,6 @@ class Runtime:
         """
         with self._lines.line() as connection:
             moved, claimed = succeed_and_start(connection, success, following)
-        self.hints.tell([each for each in (moved, claimed) if each is not None])
+        told = [each for each in (moved, claimed) if each is not None]
+        self.hints.tell(told, more_follow=True)  # and if not, the recorder rouses them
         return moved, claimed

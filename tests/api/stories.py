@@ -78,14 +78,14 @@ class BadHints(Hints):
         self._random, self._lost = random.Random(seed), lost
         self._lock, self._held = threading.Lock(), list[Any]()
 
-    def tell(self, events: Any) -> None:
+    def tell(self, events: Any, *, more_follow: bool = False) -> None:
         with self._lock:
             for event in events:
                 copies = self._random.choice([1, 1, 2]) if self._random.random() > self._lost else 0
                 self._held.extend([event] * copies)
             self._random.shuffle(self._held)
             told = [self._held.pop() for _ in range(len(self._held) // 2)]
-        super().tell(told)
+        super().tell(told, more_follow=more_follow)
 
 
 @contextmanager

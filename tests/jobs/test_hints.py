@@ -1,6 +1,7 @@
 """What a process tells over Redis: everything, in order, and a burst in few words."""
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,3 +76,33 @@ def test_what_waits_is_told_before_the_end(valkey: EmbeddedValkey, ear: Ear, mov
     hints.close()
     eventually(lambda: len(ear.listen().heard[EVENTS]) == 2)
     eventually(lambda: b"other" in ear.listen().heard[WAKE])
+
+
+def test_what_more_follows_waits_for_it_or_is_roused(
+    valkey: EmbeddedValkey, ear: Ear, moved: Moved
+) -> None:
+    hints = Hints(valkey.url)
+    hints.tell([moved])
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == 1)
+    hints._sent_at = math.inf  # as if it were always just now
+    hints.tell([moved._replace(seq=moved.seq + 1)], more_follow=True)
+    assert len(hints._waiting) == 2  # the event, and the queue's name
+    assert not hints._something.is_set()
+    hints._sent_at = -math.inf
+    hints.rouse()
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == 2)
+    hints.close()
+
+
+def test_after_a_restart_of_redis_nothing_is_lost(
+    valkey: EmbeddedValkey, ear: Ear, moved: Moved
+) -> None:
+    hints = Hints(valkey.url)
+    hints.tell([moved])
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == 1)
+    host, port = hints._line._connection._sock.getsockname()
+    with redis.Redis.from_url(valkey.url) as client:
+        client.client_kill(f"{host}:{port}")  # as a restart ends all of them
+    hints.tell([moved._replace(seq=moved.seq + 1)])
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == 2)
+    hints.close()
