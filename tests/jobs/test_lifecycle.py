@@ -260,16 +260,30 @@ def test_another_projects_job_is_not_found(connection: Connection) -> None:
         lifecycle.cancel(connection, "other", job_id, "no")
 
 
+_LET_GO = {"lease_until": None}
+_OVER = {**_LET_GO, "finished_at": func.now()}
+
+
 @pytest.mark.parametrize(
     ("columns", "law"),
     [
         ({"finished_at": func.now()}, "finished_when_final"),
         ({"state": JobState.SUCCEEDED, "finished_at": func.now()}, "leased_when_running"),
-        ({"failures": 6, "attempt": 9}, "failures_within_budget"),
-        ({"crashes": 2}, "attempt_counts_every_start"),
+        ({"worker": None}, "held_when_running"),
+        ({**_LET_GO, "state": JobState.QUEUED, "queued_at": None}, "queued_since_when_queued"),
+        ({**_LET_GO, "state": JobState.RETRYING, "run_at": None}, "timed_when_waiting"),
         ({"result": 1}, "result_of_success_only"),
+        ({**_OVER, "state": JobState.FAILED, "error": None}, "error_when_failed"),
+        ({**_OVER, "state": JobState.SUCCEEDED, "error": {}}, "no_error_when_succeeded"),
+        ({**_LET_GO, "state": JobState.QUEUED, "cancel_requested": True}, "cancel_request_ends_it"),
         ({"rung_at": func.now()}, "rung_while_queued"),
+        ({"failures": 6, "attempt": 9}, "failures_within_budget"),
+        ({"crashes": 4, "attempt": 9}, "crashes_within_budget"),
+        ({"crashes": 2}, "attempt_counts_every_start"),
+        ({"seq": 0}, "created_is_the_first_event"),
         ({"priority": 10}, "priority_has_one_digit"),
+        ({"concurrency_limit": 1, "concurrency_key": None}, "limited_by_key"),
+        ({"unique_key": "k"}, "unique_within_a_scope"),
     ],
 )
 def test_the_database_keeps_the_law_too(
