@@ -22,7 +22,6 @@ class Damage(NamedTuple):
     found: Sequence[str]
 
 
-FREE = "ALTER TABLE job DROP CONSTRAINT {}"
 UNTIE = "ALTER TABLE job_event DROP CONSTRAINT job_event_job_id_fkey"
 UNTIE_ATTEMPT = "ALTER TABLE job_attempt DROP CONSTRAINT job_attempt_job_id_fkey"
 COUNT_IT = """
