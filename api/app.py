@@ -41,6 +41,7 @@ from api.members import Members
 from api.metrics import Metrics
 from api.openapi import Application
 from api.parts import Parts
+from api.publishing import EventWriter
 from api.rates import Rates
 from api.readiness import Readiness
 from api.recorded import recorded
@@ -153,6 +154,8 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
         stack.push_async_callback(to_thread.run_sync, hints.close)
         intake = IntakeWriter(settings, hints)
         stack.push_async_callback(to_thread.run_sync, intake.close)
+        event_writer = EventWriter(settings, hints, registry)
+        stack.push_async_callback(to_thread.run_sync, event_writer.close)
         readiness = Readiness(settings, database)
         stack.push_async_callback(readiness.close)
         hub = await stack.enter_async_context(Hub(database, broker_url, draining))
@@ -164,6 +167,7 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
             database=database,
             hints=hints,
             intake=intake,
+            event_writer=event_writer,
             keyring=Keyring(database),
             rates=rates,
             tallies=Tallies(),

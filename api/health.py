@@ -18,12 +18,13 @@ router = APIRouter(route_class=StrictRoute, tags=["operation"])
     "/livez",
     responses={
         200: answer("It answers", model=schemas.Alive),
-        503: answer("Start it anew: its writer has ended", model=schemas.Alive),
+        503: answer("Start it anew: one of its writers has ended", model=schemas.Alive),
     },
 )
 async def livez(request: Request) -> Response:
     """Whether the process works, whatever the servers that it needs do."""
-    is_alive = parts_of(request).intake.is_alive
+    parts = parts_of(request)
+    is_alive = parts.intake.is_alive and parts.event_writer.is_alive
     return json_response({"status": "alive" if is_alive else "dead"}, 200 if is_alive else 503)
 
 

@@ -12,6 +12,7 @@ from api.intake import IntakeWriter
 from api.keyring import Keyring, Principal
 from api.members import Members
 from api.metrics import Metrics
+from api.publishing import EventWriter
 from api.rates import Rates
 from api.readiness import Readiness
 from api.revocation import Revocation
@@ -36,7 +37,8 @@ class Parts:
     registry: Registry
     database: Database
     hints: Hints
-    intake: IntakeWriter
+    intake: IntakeWriter  #: of submissions
+    event_writer: EventWriter
     keyring: Keyring
     rates: Rates
     tallies: Tallies

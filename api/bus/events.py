@@ -6,7 +6,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
-from sqlalchemy import Connection
 
 from api.bodies import Moment, Text
 from api.bus import answers
@@ -18,15 +17,17 @@ from api.keyring import Principal
 from api.paging import Page, find_place
 from api.parts import Parts, parts_of, principal_of
 from api.promises import IDEMPOTENCY_KEY, answer, problems
+from api.publishing import Publication
 from api.strict import StrictRoute
 from jobs.bus.envelope import NewEvent
-from jobs.bus.publishing import MOST_IN_BATCH, Published, publish, tell
+from jobs.bus.publishing import MOST_IN_BATCH, Published
 from jobs.bus.queries import EventFilter, get_event, page_events
-from jobs.trail.tallies import add_up
+from jobs.trail.tallies import Tally
 from lading.patterns import WRONG, is_pattern
 
 router = APIRouter(route_class=StrictRoute, tags=["events"])
 
+PUBLISHED = "event.publish"  # the audit trail's word
 _PLAIN = {
     "type": "object",
     "required": ["type"],
@@ -126,19 +127,19 @@ async def publish_event(request: Request) -> Response:
 async def publish_all(
     parts: Parts, principal: Principal, events: Sequence[NewEvent]
 ) -> list[Published]:
-    """They are accepted, and whoever waits for their jobs knows."""
-    actor = principal.actor()
+    """They are accepted, and whoever waits for their jobs knows.
 
-    def publish_and_tell(connection: Connection) -> list[Published]:
-        published = publish(connection, parts.registry, principal.project_id, events)
-        new = [each.event.id for each in published if each.is_new]
-        if new:
-            key_id, told = principal.key_id, parts.tallies.tally
-            add_up(connection, [told(key_id, "event.publish", lambda: actor, new[0], len(new))])
-        return published
+    DatabaseUnavailable, Problem `overloaded`.
+    """
+    actor, key_id = principal.actor(), principal.key_id
 
-    published = await parts.database.transact(publish_and_tell)
-    tell(parts.hints, principal.project_id, published)
+    def tally(first_id: UUID, count: int) -> Tally:
+        return parts.tallies.tally(key_id, PUBLISHED, lambda: actor, first_id, count)
+
+    if not events:
+        return []
+    publication = Publication(principal.project_id, events, tally)
+    published = await parts.event_writer.submit(publication)
     parts.metrics.count_published(published)
     return published
 

@@ -21,7 +21,7 @@ from jobs.bus.mapping import (
 from jobs.bus.matching import filter_flaws, matches, view
 from jobs.bus.triggers import TriggerSpec
 from jobs.catalogue import arg_names
-from jobs.errors import Flaw, InvalidSubmission
+from jobs.errors import Flaw, InvalidSubmission, JobsError
 from jobs.registry import Registry
 from jobs.submissions import TIES, NewJob, Submission, check, flaws, read_ties
 from lading.patterns import WRONG, fits, is_pattern
@@ -30,10 +30,6 @@ from lading.patterns import WRONG, fits, is_pattern
 DURATIONS = ("delay", "timeout", "expires_in")
 OPTIONS = frozenset({"queue", "priority", "max_attempts", "labels", *DURATIONS, *TIES})
 KEYED = ("unique", "concurrency")  # their keys may hold expressions
-_MISTAKES = (
-    *(ArithmeticError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError),
-    *(TypeError, ValueError),
-)
 MOST_MAPPING_BYTES = 64 * 1024  # of JSON
 
 
@@ -43,10 +39,23 @@ def make_job(registry: Registry, trigger: TriggerSpec, seen: Mapping[str, Any]) 
         args, trigger = make_args(trigger.args, seen), _filled(trigger, seen)
     except MappingFailed as error:
         raise InvalidSubmission(error.flaw) from None
-    try:
-        return check(registry, _submission(trigger, args))
-    except _MISTAKES as error:  # one kind's own validators are not to hold up all others
-        raise InvalidSubmission(Flaw("#/args", f"the kind's model raised {error!r:.500}")) from None
+    return _checked(registry, _submission(trigger, args))
+
+
+class _Mistakes:
+    """Whatever a kind's own validators raise is a flaw of the args: it holds up nobody else."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, JobsError):
+            said = f"the kind's model raised {error!r:.500}"
+            raise InvalidSubmission(Flaw("#/args", said)) from None
+
+
+def _checked(registry: Registry, submission: Submission) -> NewJob:
+    with _Mistakes():
+        return check(registry, submission)
 
 
 class Rehearsal(NamedTuple):
@@ -65,7 +74,7 @@ def rehearse(registry: Registry, trigger: TriggerSpec, event: Mapping[str, Any])
     args = None
     try:
         args = make_args(trigger.args, seen)
-        check(registry, _submission(_filled(trigger, seen), args))
+        _checked(registry, _submission(_filled(trigger, seen), args))
     except MappingFailed as error:
         found = [error.flaw]
     except InvalidSubmission as error:
@@ -137,7 +146,7 @@ def _flaws(registry: Registry, trigger: TriggerSpec) -> Iterator[Flaw]:
 
 def _option_flaws(registry: Registry, trigger: TriggerSpec) -> Iterator[Flaw]:
     try:
-        check(registry, _submission(trigger, {}))
+        _checked(registry, _submission(trigger, {}))
     except InvalidSubmission as error:
         yield from (flaw for flaw in error.flaws if not flaw.pointer.startswith("#/args"))
 
@@ -148,7 +157,7 @@ def _args_flaws(registry: Registry, trigger: TriggerSpec) -> Iterator[Flaw]:
         return
     if is_constant(mapping):
         try:
-            check(registry, _submission(trigger, constant(mapping)))
+            _checked(registry, _submission(trigger, constant(mapping)))
         except InvalidSubmission as error:
             yield from error.flaws
     elif not _reads_by_itself(model):

@@ -46,13 +46,20 @@ class Published:
 
 
 def publish(
-    connection: Connection, registry: Registry, project_id: str, events: Sequence[NewEvent]
+    connection: Connection,
+    registry: Registry,
+    project_id: str,
+    events: Sequence[NewEvent],
+    *,
+    gives_up: bool = True,
 ) -> list[Published]:
     """Each event is accepted, with a job for every trigger that it meets, or it was so before.
 
     In the order of `events`. A trigger whose args do not fit the event has its error recorded, and
     the others go on. Locks: the events in the order of (source, id); a twin that is not committed
-    yet makes this wait for up to `lock_timeout` (then OperationalError, and nothing is done).
+    yet makes this wait for up to `lock_timeout` (then OperationalError, and nothing is done). A
+    unique key that another transaction is just taking for as long is that one's; unless this
+    `gives_up`, it is an OperationalError as well.
     """
     firsts: dict[tuple[str, str], NewEvent] = {}
     for event in events:
@@ -61,7 +68,7 @@ def publish(
     fresh = [event for event in firsts.values() if event.id in received]
     known = [event for event in firsts.values() if event.id not in received]
     found = find_events(connection, project_id, [(e.source, e.event_id) for e in known])
-    published = meet(connection, registry, project_id, fresh, received)
+    published = meet(connection, registry, project_id, fresh, received, gives_up=gives_up)
     results = []
     for event in events:
         first = firsts[event.source, event.event_id]
@@ -81,9 +88,12 @@ def meet(
     project_id: str,
     events: Sequence[NewEvent],
     received: Mapping[UUID, datetime],
+    *,
+    gives_up: bool = True,
 ) -> dict[UUID, Published]:
     """The events, which have met nothing yet, have their jobs and deliveries. By event."""
-    fired = fire(connection, registry, project_id, _meetings(connection, project_id, events))
+    meetings = _meetings(connection, project_id, events)
+    fired = fire(connection, registry, project_id, meetings, gives_up=gives_up)
     told = fan_out(
         connection,
         registry,
@@ -108,6 +118,8 @@ def fire(
     registry: Registry,
     project_id: str,
     meetings: Iterable[tuple[NewEvent, TriggerView]],
+    *,
+    gives_up: bool = True,
 ) -> dict[UUID, tuple[list[Firing], list[JobView]]]:
     """Each meeting has its job, or its error; by event. Whoever calls knows that none is old."""
     rows: list[tuple[UUID, Firing]] = []
@@ -121,8 +133,9 @@ def fire(
             new.append((event.id, trigger.id, job))
     made: dict[UUID, list[JobView]] = {}
     intakes = [Intake(project_id, [job]) for _, _, job in new]
-    process_id = _process_of(connection)
-    answers = enqueue_unblocked(connection, intakes, process_id=process_id) if intakes else []
+    process_id, answers = _process_of(connection), []
+    if intakes:
+        answers = enqueue_unblocked(connection, intakes, process_id=process_id, gives_up=gives_up)
     for (event_id, trigger_id, _), answer in zip(new, answers, strict=True):
         if isinstance(answer, JobsError):
             rows.append((event_id, Firing(trigger_id, error=_failure(answer))))

@@ -64,28 +64,31 @@ def enqueue(
 
 
 def enqueue_unblocked(
-    connection: Connection, intakes: Sequence[Intake], *, process_id: UUID
+    connection: Connection, intakes: Sequence[Intake], *, process_id: UUID, gives_up: bool = True
 ) -> list[Accepted | JobsError]:
     """As `enqueue`, in a transaction, for intakes that nobody sends again.
 
     A unique key that another transaction is just taking, and has not got within `lock_timeout`, is
-    taken: UniqueConflict for the one that brings it. Keys are tried in their order.
+    taken: UniqueConflict for the one that brings it, or OperationalError, where the caller will try
+    again rather than give it up. Keys are tried in their order.
     """
     plain = [number for number, intake in enumerate(intakes) if intake.is_plain]
     bound_ones = [number for number, intake in enumerate(intakes) if not intake.is_plain]
     together = enqueue(connection, [intakes[number] for number in plain], process_id=process_id)
     answers = dict(zip(plain, together, strict=True))
     for number in sorted(bound_ones, key=lambda number: _unique_key(intakes[number])):
-        answers[number] = _enter(connection, intakes[number], process_id)
+        answers[number] = _enter(connection, intakes[number], process_id, gives_up=gives_up)
     return [answers[number] for number in range(len(intakes))]
 
 
-def _enter(connection: Connection, intake: Intake, process_id: UUID) -> Accepted | JobsError:
+def _enter(
+    connection: Connection, intake: Intake, process_id: UUID, *, gives_up: bool
+) -> Accepted | JobsError:
     try:
         with connection.begin_nested():
             (answer,) = enqueue(connection, [intake], process_id=process_id)
     except OperationalError as error:
-        if not is_blocked(error):
+        if not (gives_up and is_blocked(error)):
             raise
         return UniqueConflict(_unique_key(intake), None)
     return answer
