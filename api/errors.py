@@ -44,6 +44,10 @@ def _invalid_submission(error: errors.InvalidSubmission) -> Problem:
     return _validation_failed(flaws)
 
 
+def _position_unknown(error: errors.PositionUnknown) -> Problem:
+    return _validation_failed([{"pointer": "#/position", "detail": str(error)}])
+
+
 def _validation_failed(flaws: Sequence[Mapping[str, str]]) -> Problem:
     first = f"{flaws[0]['pointer']}: {flaws[0]['detail']}"
     more = f" (and {len(flaws) - 1} more)" if len(flaws) > 1 else ""
@@ -84,6 +88,8 @@ TABLE: dict[type[errors.JobsError], Callable[[Any], Problem]] = {
     errors.EventMissing: _plain("event-not-found"),
     errors.ConsumerMissing: _plain("consumer-not-found"),
     errors.ConsumerTaken: _plain("consumer-taken"),
+    errors.ConsumerDeleted: _plain("consumer-deleted"),
+    errors.PositionUnknown: _position_unknown,
     errors.TriggerMissing: _plain("trigger-not-found"),
     errors.TriggerInCode: _plain("trigger-in-code"),
     errors.CountDiffers: _count_differs,

@@ -16,8 +16,8 @@ from api.background import Background
 from api.database import Database
 from api.hub import Hub, Topic
 from jobs.bus import consumers
-from jobs.bus.consumers import Consumer, Joined
-from jobs.errors import DatabaseUnavailable
+from jobs.bus.consumers import Consumer, Joined, Loss
+from jobs.errors import ConsumerDeleted, ConsumerMissing, ConsumerTaken, DatabaseUnavailable
 from jobs.feed import Position
 from jobs.hints import Hints
 from jobs.trail.record import Actor, Deed
@@ -34,20 +34,37 @@ class Member:
     def __init__(self, database: Database, project_id: str, name: str, joined: Joined) -> None:
         self.name, self.id = name, joined.id
         self.position = Position.parse(joined.position)  #: that was acknowledged when he came
-        self.is_replaced = False
-        self.when_replaced: Callable[[], None] = lambda: None
-        self._database, self._project_id = database, project_id
+        self.project_id = project_id
+        self.loss: Loss | None = None  #: another has taken the place, or the consumer was deleted
+        self.when_lost: Callable[[], None] = lambda: None
+        self._database = database
 
-    async def acknowledge(self, position: str) -> Consumer:
-        """Who follows under the name next begins there. ConsumerTaken, ConsumerMissing."""
-        return await self._database.transact(
-            consumers.acknowledge, self._project_id, self.name, self.id, position
+    async def acknowledge(self, position: Position) -> Consumer:
+        """Who follows under the name next begins there, or further on if he acknowledged that.
+
+        ConsumerTaken, ConsumerMissing, PositionUnknown.
+        """
+        try:
+            return await self._database.transact(
+                consumers.acknowledge, self.project_id, self.name, self.id, position
+            )
+        except ConsumerTaken as loss:
+            self.lose(loss)
+            raise
+        except ConsumerMissing:
+            self.lose(ConsumerDeleted(self.name))
+            raise
+
+    async def restart(self, position: Position) -> None:
+        """What he does not acknowledge comes again from there."""
+        await self._database.transact(
+            consumers.restart, self.project_id, self.name, self.id, position
         )
 
-    def replace(self) -> None:
-        """Another has taken the place, or the consumer was deleted."""
-        self.is_replaced = True
-        self.when_replaced()
+    def lose(self, loss: Loss) -> None:
+        """The place is not his any more."""
+        self.loss = loss
+        self.when_lost()
 
 
 class Members:
@@ -113,11 +130,10 @@ class Members:
         self._due.clear()
 
     async def _look(self) -> None:
-        asked = [member for member in self._members if not member.is_replaced]
+        asked = {member.id: member for member in self._members if member.loss is None}
         if not asked:
             return
-        still = await self._database.run(consumers.find_members, [each.id for each in asked])
-        for member in asked:
-            if member.id not in still:
-                _log.info("a consumer has a newer member", consumer=member.name)
-                member.replace()
+        members = [(each.id, each.project_id, each.name) for each in asked.values()]
+        for member_id, loss in (await self._database.run(consumers.find_lost, members)).items():
+            _log.info("somebody follows no more", cause=str(loss))
+            asked[member_id].lose(loss)

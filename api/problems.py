@@ -63,6 +63,7 @@ TYPES = {
         ("trigger-in-code", 409, "The trigger stands in code, and changes with it"),
         ("count-differs", 409, "There are not as many as were confirmed"),
         ("job-deleted", 410, "The job of this idempotency key has been deleted"),
+        ("consumer-deleted", 410, "The consumer was deleted"),
         ("payload-too-large", 413, "The request is larger than allowed"),
         ("unsupported-media-type", 415, "The body's media type is not the one that is needed"),
         ("range-not-satisfiable", 416, "The file does not have that range"),

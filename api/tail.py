@@ -266,11 +266,11 @@ class FeedReader(Generic[E]):
     async def open(self, after: Position | None) -> Self:
         """It begins after that position, or now."""
         self._next = self._tail.next_number
-        self.epoch, self.place = await self._tail.read_position()
+        newest = await self._tail.read_position()
+        self.epoch, self.place = newest
         self._seen = self.place.after
         if after is not None:
-            is_ahead = after.place.newest.end > self._seen.end
-            self.is_reset = after.epoch != self.epoch or is_ahead
+            self.is_reset = not newest.has_reached(after)
             if not self.is_reset:
                 self.place, self._is_behind = after.place, True
         return self

@@ -80,6 +80,21 @@ class ConsumerTaken(JobsError):
         self.name = name
 
 
+class ConsumerDeleted(JobsError):
+    """Nobody follows under the name any more, and its position is forgotten."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the consumer {name} was deleted")
+        self.name = name
+
+
+class PositionUnknown(JobsError):
+    """This database has not come to that position: it is of another one, or of none."""
+
+    def __init__(self) -> None:
+        super().__init__("no position that this database has come to")
+
+
 class TriggerMissing(JobsError):
     def __init__(self, trigger_id: UUID) -> None:
         super().__init__(f"no trigger {trigger_id}")

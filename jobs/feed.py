@@ -51,6 +51,10 @@ class Snapshot(NamedTuple):
         end = min(self.end, xact_id + 1)
         return Snapshot(end, frozenset(each for each in self.running if each < end))
 
+    def covers(self, other: "Snapshot") -> bool:
+        """Whether it sees all that the other one sees."""
+        return other.end <= self.end and not any(map(other.sees, self.running))
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -67,6 +71,14 @@ class Place:
     def newest(self) -> Snapshot:
         """Nothing is known of what that does not see."""
         return self.until or self.after
+
+    def covers(self, other: "Place") -> bool:
+        """Whether a reader there surely has all that one at the other place has."""
+        if not self.after.covers(other.after):
+            return False
+        return self.after.covers(other.newest) or (
+            self.newest.covers(other.newest) and self.read >= other.read
+        )
 
 
 class Position(NamedTuple):
@@ -85,6 +97,11 @@ class Position(NamedTuple):
             return text
         job_id, seq = self.place.read
         return f"{text}~{_written(self.place.until)}~{job_id.hex}~{seq}"
+
+    def has_reached(self, other: "Position") -> bool:
+        """Whether the other one can be, when this is the newest: of this database, not ahead."""
+        end = max(other.place.after.end, other.place.newest.end)
+        return self.epoch == other.epoch and end <= self.place.after.end
 
     @classmethod
     def parse(cls, text: str) -> Self | None:

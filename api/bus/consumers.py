@@ -106,16 +106,18 @@ async def read_consumer(request: Request, name: Name) -> Response:
 async def acknowledge_events(request: Request, name: Name, body: Acknowledgement) -> Response:
     """Acknowledge all events up to a position: who follows under the name next begins there.
 
-    409 when another member has taken the place.
+    A position before what was acknowledged changes nothing; one that the database has not come to
+    is refused. 409 when another member has taken the place.
     """
-    if Position.parse(body.position) is None:
+    position = Position.parse(body.position)
+    if position is None:
         raise body_flaw("#/position", "this is no position of this server")
     found = await parts_of(request).database.transact(
         consumers.acknowledge,
         principal_of(request).project_id,
         name,
         body.member,
-        body.position,
+        position,
     )
     return json_response(_document(found))
 

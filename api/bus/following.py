@@ -35,7 +35,7 @@ class Asked(NamedTuple):
 
     types: Sequence[str]  #: patterns; none: all
     consumer: str | None
-    after: str | None  #: a position, or OLDEST; else what was acknowledged, else from now on
+    after: str | None  #: a position, or OLDEST; else from now on. Of a consumer: where it begins
 
 
 class Followed(NamedTuple):
@@ -49,7 +49,9 @@ class Followed(NamedTuple):
 async def following(
     parts: Parts, actor: Actor, asked: Asked, flaw: Callable[[str, str], Problem]
 ) -> AsyncIterator[Followed]:
-    """The events from there on. `flaw` makes the problem of a field, by its name, and why.
+    """The events from there on; of a consumer that is known, those that it did not acknowledge.
+
+    `flaw` makes the problem of a field, by its name, and why.
 
     Problem, DatabaseUnavailable before anything else.
     """
@@ -67,12 +69,12 @@ async def following(
     begin = after or await parts.bus_tail.read_position()
     async with (
         parts.members.join(actor, asked.consumer, types, begin) as member,
-        parts.bus_tail.follow(
-            StreamFilter(actor.project_id, types), after or member.position
-        ) as reader,
+        parts.bus_tail.follow(StreamFilter(actor.project_id, types), member.position) as reader,
     ):
-        member.when_replaced = reader.stop
-        if member.is_replaced:
+        if reader.is_reset:
+            await member.restart(Position(reader.epoch, reader.place))
+        member.when_lost = reader.stop
+        if member.loss is not None:
             reader.stop()
         yield Followed(reader, member)
 

@@ -23,7 +23,7 @@ from api.sse import BYE, KEEP_ALIVE, RECONNECT_AFTER, EventStream
 from api.streams import SSE, wants_stream
 from api.strict import StrictRoute
 from api.tail import Marked
-from jobs.errors import DatabaseUnavailable
+from jobs.errors import ConsumerTaken, DatabaseUnavailable
 from jobs.feed import MOST_OF_POSITION, Position
 from jobs.keys.scopes import Scope
 from lading.patterns import LENGTH
@@ -49,16 +49,16 @@ LastEventId = Annotated[
     Header(
         alias="Last-Event-ID",
         max_length=MOST_OF_POSITION,
-        description="The same, from an EventSource: it goes first",
+        description="The same, from an EventSource: it goes first. With `consumer` it says nothing",
     ),
 ]
 _ANSWER = answer(
     "As JSON: the next of the events that there are now, and the position behind them. As a stream:"
     " `id` is the position, `data` a StreamedEvent. Beside them, by their `event`: `subscribed`"
-    " {position, consumer, member} comes first; `reset` says that the position is of another life"
-    " of the database, and that events go on from now; `taken`, that another member follows under"
-    " the name now: do not come back; `bye`, that the server is about to end: come back, and"
-    " resume.",
+    " {position, consumer, member} comes first; `reset`, right after it, says that the position is"
+    " of another life of the database, and that events go on from now; `taken`, that another member"
+    " follows under the name now, and `deleted`, that the consumer was: do not come back; `bye`,"
+    " that the server is about to end: come back, and resume.",
     model=answers.StreamPage,
 )
 
@@ -86,15 +86,17 @@ async def stream_events(
     """Read events of these types; with `Accept: text/event-stream` follow them as they come.
 
     Resumable without a hole: `after` is the position that came with the last one.
-    With `consumer` (which needs the scope `events:consume`) it goes on where that was acknowledged,
-    if no position is named; who followed under the name before is sent away.
+    With `consumer` (which needs the scope `events:consume`) it goes on where that was acknowledged;
+    `after` is where a new one begins. Who followed under the name before is sent away.
     """
     parts, principal = parts_of(request), principal_of(request)
     if consumer is not None:
         principal.require(Scope.EVENTS_CONSUME)
     if parts.draining.is_set:
         raise Problem("draining", "Come back in a moment.", headers={"Retry-After": "1"})
-    asked = Asked([each for each in types.split(",") if each], consumer, last_event_id or after)
+    # An EventSource comes back with the last position that it saw, done with or not.
+    begin = after if consumer is not None else last_event_id or after
+    asked = Asked([each for each in types.split(",") if each], consumer, begin)
     async with AsyncExitStack() as stack:
         followed = await stack.enter_async_context(
             following(parts, actor_of(request), asked, _flaw)
@@ -128,14 +130,14 @@ async def _chunks(followed: Followed, key: Standing) -> AsyncIterator[bytes]:
     reader, member = followed
     yield format_sse_event(retry=RECONNECT_AFTER)
     position = Position(reader.epoch, reader.place).text()
-    if reader.is_reset:
-        yield format_sse_event(event="reset", data_str='{"reason":"position-unknown"}')
     begun = {
         "position": position,
         "consumer": member and member.name,
         "member": member and str(member.id),
     }
     yield format_sse_event(event="subscribed", data_str=json.dumps(begun), id=position)
+    if reader.is_reset:
+        yield format_sse_event(event="reset", data_str='{"reason":"position-unknown"}')
     while not reader.is_stopped:
         with suppress(TimeoutError):
             async with asyncio.timeout(KEEP_ALIVE):
@@ -154,9 +156,9 @@ async def _chunks(followed: Followed, key: Standing) -> AsyncIterator[bytes]:
                 format_sse_event(data_str=event.json, id=Position(reader.epoch, place).text())
                 for event, place in marked
             )
-    if member is not None and member.is_replaced:
-        detail = f"another member follows events as {member.name} now"
-        said = json.dumps({"consumer": member.name, "detail": detail})
-        yield format_sse_event(event="taken", data_str=said, retry=LEFT_FOR)
+    if member is not None and member.loss is not None:
+        said = json.dumps({"consumer": member.name, "detail": str(member.loss)})
+        why = "taken" if isinstance(member.loss, ConsumerTaken) else "deleted"
+        yield format_sse_event(event=why, data_str=said, retry=LEFT_FOR)
     elif not key.is_revoked:
         yield BYE

@@ -5,10 +5,11 @@ import asyncio
 from api.bus.following import Asked, Followed, following
 from api.errors import body_flaw, problem_of
 from api.hub import DATABASE_PAUSE
+from api.members import Member
 from api.problems import Problem
 from api.ws.frames import Acknowledge, SubscribeEvents
-from api.ws.session import Session
-from jobs.errors import ConsumerTaken, DatabaseUnavailable
+from api.ws.session import SUBSCRIPTIONS, Session
+from jobs.errors import DatabaseUnavailable
 from jobs.feed import Position
 from jobs.keys.scopes import Scope
 
@@ -24,7 +25,7 @@ async def follow_events(session: Session, frame: SubscribeEvents) -> None:
     async with following(session.parts, session.actor, asked, _flaw) as followed:
         reader, member = followed
         if member is not None:
-            session.members[frame.id] = member
+            _keep(session, frame.id, member)
         try:
             async with session.turn:
                 await _begin(session, frame, followed)
@@ -36,21 +37,33 @@ async def follow_events(session: Session, frame: SubscribeEvents) -> None:
                 except DatabaseUnavailable:
                     await asyncio.sleep(DATABASE_PAUSE)
         finally:
-            if session.members.get(frame.id) is member:
+            # Of one that has lost its place it is known why, if it acknowledges something yet.
+            if session.members.get(frame.id) is member and (not member or not member.loss):
                 session.members.pop(frame.id, None)
-        if member is not None and member.is_replaced:
-            raise problem_of(ConsumerTaken(member.name))
+        if member is not None and member.loss is not None:
+            raise problem_of(member.loss)
 
 
 async def acknowledge(session: Session, frame: Acknowledge) -> None:
-    """It is kept, and the client knows. Problem, ConsumerTaken, ConsumerMissing. Ended."""
-    if Position.parse(frame.position) is None:
+    """It is kept, and the client knows; Ended.
+
+    Problem, ConsumerTaken, ConsumerMissing, PositionUnknown.
+    """
+    position = Position.parse(frame.position)
+    if position is None:
         raise body_flaw("#/position", "this is no position of this server")
     member = session.members.get(frame.id)
     if member is None:
         raise Problem("bad-request", f"There is no subscription {frame.id!r} with a consumer.")
-    await member.acknowledge(frame.position)
-    await session.send({"type": "acked", "id": frame.id, "position": frame.position})
+    kept = await member.acknowledge(position)
+    await session.send({"type": "acked", "id": frame.id, "position": kept.position})
+
+
+def _keep(session: Session, frame_id: str, member: Member) -> None:
+    lost = [each for each, known in session.members.items() if known.loss]
+    if len(lost) >= SUBSCRIPTIONS:
+        del session.members[lost[0]]
+    session.members[frame_id] = member
 
 
 async def _begin(session: Session, frame: SubscribeEvents, followed: Followed) -> None:

@@ -106,6 +106,7 @@ async def _take(session: Session, frame: _Frame) -> None:
         case Ping():
             await session.send({"type": "pong", "t": frame.t})
         case Unsubscribe():
+            session.members.pop(frame.id, None)
             if (task := session.subscriptions.pop(frame.id, None)) is not None:
                 task.cancel()
         case Acknowledge():
@@ -126,6 +127,7 @@ async def _subscribe(session: Session, frame: _Subscribe) -> None:
         await session.send_error(frame.id, problem)
         session.refuse_more("too many subscriptions")
         return
+    session.members.pop(frame.id, None)
     session.subscriptions[frame.id] = session.spawn(follow(session, frame))
 
 

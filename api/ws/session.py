@@ -73,7 +73,7 @@ class Session:
         self.actor = acting(principal, websocket)
         self.turn = asyncio.Lock()  #: held by the stream that reads and sends a page
         self.subscriptions: dict[str, asyncio.Task[None]] = {}
-        self.members: dict[str, Member] = {}  #: those of the subscriptions that have a consumer
+        self.members: dict[str, Member] = {}  #: of subscriptions with a consumer
         self.commands = asyncio.Semaphore(COMMANDS_IN_FLIGHT)
         self._websocket = websocket
         self._sending = asyncio.Lock()

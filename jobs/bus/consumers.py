@@ -2,7 +2,8 @@
 
 The position belongs to the name. Of those who follow under it, the newest has it alone: a member
 that another has taken the place of acknowledges nothing any more. So a service that was cut off
-comes back at once, and what its frozen twin says later moves nothing.
+comes back at once, and what its frozen twin says later moves nothing. What was acknowledged stays
+so: a position never moves back, unless it is of another life of the database.
 """
 
 from collections.abc import Collection, Iterable
@@ -13,9 +14,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from jobs.errors import ConsumerMissing, ConsumerTaken
+from jobs.errors import ConsumerDeleted, ConsumerMissing, ConsumerTaken, PositionUnknown
+from jobs.feed import Position, read_position
 from jobs.ids import LAST, uuid7
 
+Loss = ConsumerTaken | ConsumerDeleted  #: why somebody is its member no more
 NAME = r"[a-z0-9][a-z0-9._-]{0,99}"  #: of a consumer
 
 
@@ -48,22 +51,31 @@ ON CONFLICT (project_id, name) DO UPDATE
 SET patterns = excluded.patterns, member_id = excluded.member_id, joined_at = clock_timestamp()
 RETURNING known.position, known.id = :id AS is_new
 """)
-_ACKNOWLEDGE = sa.text(f"""
-UPDATE event_consumer SET position = :position, acknowledged_at = clock_timestamp()
-WHERE project_id = :project AND name = :name AND member_id = :member
-RETURNING {_COLUMNS}
-""")  # noqa: S608 - names of columns
 _GET = sa.text(
     f"SELECT {_COLUMNS} FROM event_consumer WHERE project_id = :project AND name = :name"  # noqa: S608
 )
+_LOCK = sa.text(f"{_GET.text} FOR UPDATE")
+_ACKNOWLEDGE = sa.text(f"""
+UPDATE event_consumer SET position = :position, acknowledged_at = clock_timestamp()
+WHERE id = :id RETURNING {_COLUMNS}
+""")  # noqa: S608 - names of columns
+_RESTART = sa.text("""
+UPDATE event_consumer SET position = :position
+WHERE project_id = :project AND name = :name AND member_id = :member
+""")
 _PAGE = sa.text(f"""
 SELECT {_COLUMNS} FROM event_consumer WHERE project_id = :project AND id < :before
 ORDER BY id DESC LIMIT :limit
 """)  # noqa: S608 - see above
 _DELETE = sa.text("DELETE FROM event_consumer WHERE project_id = :project AND name = :name")
-_MEMBERS = sa.text(
-    "SELECT member_id FROM event_consumer WHERE member_id = ANY(CAST(:ids AS uuid[]))"
-)
+_LOST = sa.text("""
+SELECT asked.member_id, asked.name, known.id IS NULL AS is_deleted
+FROM unnest(CAST(:members AS uuid[]), CAST(:projects AS text[]), CAST(:names AS text[]))
+     AS asked (member_id, project_id, name)
+LEFT JOIN event_consumer AS known
+     ON known.project_id = asked.project_id AND known.name = asked.name
+WHERE known.member_id IS DISTINCT FROM asked.member_id
+""")
 
 
 def join(
@@ -80,18 +92,33 @@ def join(
 
 
 def acknowledge(
-    connection: Connection, project_id: str, name: str, member_id: UUID, position: str
+    connection: Connection, project_id: str, name: str, member_id: UUID, position: Position
 ) -> Consumer:
-    """Whoever follows under the name next begins there.
+    """Whoever follows under the name next begins there, or further on if that was acknowledged.
 
-    ConsumerTaken: another is its member now. ConsumerMissing.
+    ConsumerTaken: another is its member now. ConsumerMissing. PositionUnknown. Locks its row.
     """
-    binds = {"project": project_id, "name": name, "member": member_id, "position": position}
-    row = connection.execute(_ACKNOWLEDGE, binds).one_or_none()
+    newest = read_position(connection)
+    row = connection.execute(_LOCK, {"project": project_id, "name": name}).one_or_none()
     if row is None:
-        get_consumer(connection, project_id, name)
+        raise ConsumerMissing(name)
+    if row.member_id != member_id:
         raise ConsumerTaken(name)
-    return Consumer(*row)
+    if not newest.has_reached(position):
+        raise PositionUnknown
+    kept = Position.parse(row.position)
+    if kept is not None and newest.has_reached(kept) and kept.place.covers(position.place):
+        position = kept
+    binds = {"id": row.id, "position": position.text()}
+    return Consumer(*connection.execute(_ACKNOWLEDGE, binds).one())
+
+
+def restart(
+    connection: Connection, project_id: str, name: str, member_id: UUID, position: Position
+) -> None:
+    """It goes on from there, for its own position is not known; if the member is its own still."""
+    binds = {"project": project_id, "name": name, "member": member_id}
+    connection.execute(_RESTART, {**binds, "position": position.text()})
 
 
 def get_consumer(connection: Connection, project_id: str, name: str) -> Consumer:
@@ -117,6 +144,13 @@ def delete_consumer(connection: Connection, project_id: str, name: str) -> None:
         raise ConsumerMissing(name)
 
 
-def find_members(connection: Connection, member_ids: Collection[UUID]) -> set[UUID]:
-    """Those that are members still."""
-    return {*connection.execute(_MEMBERS, {"ids": [*member_ids]}).scalars()}
+def find_lost(
+    connection: Connection, members: Collection[tuple[UUID, str, str]]
+) -> dict[UUID, Loss]:
+    """Which of these members (id, project, name) are not any more, and why."""
+    ids, projects, names = zip(*members, strict=True)
+    binds = {"members": [*ids], "projects": [*projects], "names": [*names]}
+    return {
+        row.member_id: (ConsumerDeleted if row.is_deleted else ConsumerTaken)(row.name)
+        for row in connection.execute(_LOST, binds)
+    }

@@ -55,8 +55,8 @@ class EventVerbs(Asking):
 
         From `after` on, a position, or "oldest" for all that is kept; else from now. With
         `consumer` it goes on where that was acknowledged, which happens when the events of a page
-        are done with, and the next is asked for: at least once. Conflict: another member follows
-        under the name now.
+        are done with, and the next is asked for: at least once; `after` is where a new one begins.
+        Conflict: another member follows under the name now.
         """
         query = {"types": ",".join(types) or None, "consumer": consumer}
         page = yield from self._ask(StreamPage, "/v1/events/stream", after=after, **query)
@@ -77,7 +77,10 @@ class EventVerbs(Asking):
     def events_after(
         self, after: str, types: Sequence[str] = (), *, consumer: str | None = None
     ) -> Call[StreamPage]:
-        """The next events behind a position, which may be "oldest"; none: nothing is new."""
+        """The next events behind a position, which may be "oldest"; none: nothing is new.
+
+        Of a known consumer, those behind what was acknowledged; the page's `member` is the newest.
+        """
         asked = {"types": ",".join(types) or None, "consumer": consumer}
         return self._ask(StreamPage, "/v1/events/stream", after=after, **asked)
 

@@ -30,6 +30,8 @@ EXAMPLES: list[errors.JobsError] = [
     errors.EventMissing(uuid4()),
     errors.ConsumerMissing("billing"),
     errors.ConsumerTaken("billing"),
+    errors.ConsumerDeleted("billing"),
+    errors.PositionUnknown(),
     errors.TriggerMissing(uuid4()),
     errors.TriggerInCode(uuid4()),
     errors.CountDiffers(3, 4),

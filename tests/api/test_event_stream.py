@@ -132,8 +132,9 @@ def test_a_position_of_another_life_is_told(api: Api, kind: Kind) -> None:
         follow(client, f"{kind.name}.*", after="00000000.17")
         reset = client.receive("reset")
         assert (reset["reason"], reset["snapshot"]) == ("position-unknown", None)
-        assert next(sse)[1:] == ("reset", {"reason": "position-unknown"})
-        assert next(sse).event == "subscribed"
+        begun = next(sse)
+        assert begun.event == "subscribed"
+        assert next(sse) == (begun.id, "reset", {"reason": "position-unknown"})
         kind.publish(api)
         assert next_event(client)
 
@@ -241,6 +242,93 @@ def test_a_consumer_goes_on_where_it_acknowledged(api: Api, kind: Kind) -> None:
         assert next(sse).data["id"] == last, "there is nothing before it"
 
 
+@pytest.mark.parametrize("after", ["the last one", "oldest"])
+def test_what_was_not_acknowledged_comes_again_whatever_the_client_has_seen(
+    api: Api, kind: Kind, after: str
+) -> None:
+    name, types = f"c-{kind.name}", f"{kind.name}.*"
+    with stream(api, types=types, consumer=name) as sse:
+        begun = next(sse)
+        published = [kind.publish(api) for _ in range(3)]
+        first, _, last = (next(sse) for _ in published)
+        body = {"position": first.id, "member": begun.data["member"]}
+        assert api.http.post(f"/v1/consumers/{name}/ack", json=body).status_code == 200
+    seen = last.id if after == "the last one" else after
+    with stream(api, last=last.id, types=types, consumer=name, after=seen) as sse:
+        assert next(sse).id == first.id
+        assert [next(sse).data["id"] for _ in published[1:]] == published[1:]
+    query = {"types": types, "consumer": name, "after": seen}
+    page = api.http.get("/v1/events/stream", params=query).json()
+    assert page["items"][0]["id"] == published[1]
+    with speaking(api) as client:
+        assert follow(client, types, consumer=name, after=seen)["position"] == first.id
+        assert [next_event(client)["event"]["id"] for _ in published[1:]] == published[1:]
+
+
+def test_a_new_consumer_begins_where_it_is_told_to(api: Api, kind: Kind) -> None:
+    published = [kind.publish(api) for _ in range(2)]
+    with speaking(api) as client:
+        follow(client, f"{kind.name}.*", consumer=f"c-{kind.name}", after="oldest")
+        assert [next_event(client)["event"]["id"] for _ in published] == published
+
+
+def test_only_what_has_been_is_acknowledged_and_stays_so(api: Api, kind: Kind) -> None:
+    name = f"c-{kind.name}"
+    with speaking(api) as client:
+        follow(client, f"{kind.name}.*", consumer=name)
+        for _ in range(2):
+            kind.publish(api)
+        earlier, later = (next_event(client)["position"] for _ in range(2))
+        epoch = later.partition(".")[0]
+        member = api.http.get(f"/v1/consumers/{name}").json()["member"]
+        for unknown in (f"{epoch}.99999999999", "deadbeef.99"):
+            client.say("ack", id="s", position=unknown)
+            refusal = client.receive("error")
+            assert refusal["id"] == "s"
+            assert refusal["problem"]["errors"][0]["pointer"] == "#/position"
+            body = {"position": unknown, "member": member}
+            answer = api.http.post(f"/v1/consumers/{name}/ack", json=body)
+            found = problem(answer, 422, "validation-failed")
+            assert found["errors"] == refusal["problem"]["errors"]
+        for position in (later, earlier):
+            client.say("ack", id="s", position=position)
+            acked = {"type": "acked", "id": "s", "position": later}
+            assert client.receive("acked") == acked, "the subscription lives, and goes on from here"
+    assert api.http.get(f"/v1/consumers/{name}").json()["position"] == later
+
+
+def test_a_consumer_of_another_life_of_the_database_begins_anew_once(api: Api, kind: Kind) -> None:
+    name, types = f"c-{kind.name}", f"{kind.name}.*"
+    with speaking(api) as client:
+        begun = follow(client, types, consumer=name, after="00000000.17")["position"]
+        assert client.receive("reset")["reason"] == "position-unknown"
+        lost = kind.publish(api)
+        assert next_event(client)["event"]["id"] == lost
+    with speaking(api) as client:
+        assert follow(client, types, consumer=name)["position"] == begun
+        assert next_event(client)["event"]["id"] == lost, "it was not acknowledged"
+
+
+def test_who_has_lost_a_consumer_is_told_so_whatever_it_acknowledges(api: Api, kind: Kind) -> None:
+    taken, deleted = f"c-{kind.name}", f"d-{kind.name}"
+    with speaking(api) as older, stream(api, consumer=deleted) as sse:
+        next(sse)
+        position = follow(older, "none", consumer=taken)["position"]
+        with speaking(api) as newer:
+            follow(newer, "none", consumer=taken)
+            assert older.receive("error")["problem"]["code"] == "consumer-taken"
+            older.say("ack", id="s", position=position)
+            answer = older.receive("error")
+            assert (answer["id"], answer["problem"]["status"]) == ("s", 409)
+            assert answer["problem"]["code"] == "consumer-taken"
+            older.say("unsubscribe", id="s")
+            older.say("ack", id="s", position=position)
+            assert older.receive("error")["problem"]["code"] == "bad-request"
+        assert api.http.delete(f"/v1/consumers/{deleted}").status_code == 204
+        (last,) = [message for message in sse if message.event != "message"]
+        assert (last.event, last.data["consumer"]) == ("deleted", deleted)
+
+
 def test_the_newer_member_takes_the_place(api: Api, kind: Kind) -> None:
     name = f"c-{kind.name}"
     with speaking(api) as older, stream(api, consumer=name) as sse:
@@ -273,7 +361,8 @@ def test_a_consumer_is_listed_and_deleted(api: Api, kind: Kind) -> None:
         page = api.http.get("/v1/consumers", params={"limit": 1}).json()
         assert page["items"] == [shown]
         assert api.http.delete(f"/v1/consumers/{name}").status_code == 204
-        assert client.receive("error")["problem"]["code"] == "consumer-taken"
+        assert client.receive("error")["problem"]["code"] == "consumer-deleted"
+        assert api.http.get("/v1/consumers", params={"limit": 1}).json()["items"] != [shown]
     problem(api.http.get(f"/v1/consumers/{name}"), 404, "consumer-not-found")
     problem(api.http.delete(f"/v1/consumers/{name}"), 404, "consumer-not-found")
     trail = api.http.get("/v1/audit", params={"target": name}).json()["items"]

@@ -13,8 +13,8 @@ from jobs.bus.facts import publish_facts
 from jobs.bus.models import CloudEvent, EventConsumer, Trigger
 from jobs.bus.publishing import publish
 from jobs.bus.stream import StreamedEvent, StreamFilter, read_stream
-from jobs.errors import ConsumerMissing, ConsumerTaken
-from jobs.feed import Place, Position, read_position
+from jobs.errors import ConsumerDeleted, ConsumerMissing, ConsumerTaken, PositionUnknown
+from jobs.feed import Place, Position, Snapshot, read_position
 from jobs.registry import Registry, load_registry
 from tests.jobs.making import PROJECT, make_job
 from tests.jobs.test_feed import begin, reading
@@ -138,13 +138,82 @@ def test_only_the_newest_member_acknowledges(engine: Engine, no_consumers: None)
         newer = consumers.join(connection, PROJECT, "billing", ["user.*"], "00000000.18")
         assert (older.is_new, newer.is_new) == (True, False)
         assert newer.position == POSITION, "what was acknowledged, not what was offered"
-        assert consumers.find_members(connection, [older.id, newer.id]) == {newer.id}
+        position = read_position(connection)
         with pytest.raises(ConsumerTaken):
-            consumers.acknowledge(connection, PROJECT, "billing", older.id, "00000000.19")
-        kept = consumers.acknowledge(connection, PROJECT, "billing", newer.id, "00000000.19")
-        assert (kept.position, kept.patterns) == ("00000000.19", ["user.*"])
+            consumers.acknowledge(connection, PROJECT, "billing", older.id, position)
+        kept = consumers.acknowledge(connection, PROJECT, "billing", newer.id, position)
+        assert (kept.position, kept.patterns) == (position.text(), ["user.*"])
         with pytest.raises(ConsumerMissing):
-            consumers.acknowledge(connection, "other", "billing", newer.id, "00000000.19")
+            consumers.acknowledge(connection, "other", "billing", newer.id, position)
+
+
+def test_who_has_lost_the_place_is_found_and_why(engine: Engine, no_consumers: None) -> None:
+    with engine.begin() as connection:
+        older, newer = (
+            consumers.join(connection, PROJECT, "billing", ["*"], POSITION).id for _ in range(2)
+        )
+        elsewhere = consumers.join(connection, "other", "billing", ["*"], POSITION).id
+        gone = consumers.join(connection, PROJECT, "gone", ["*"], POSITION).id
+        consumers.delete_consumer(connection, PROJECT, "gone")
+        asked = [(each, PROJECT, "billing") for each in (older, newer)]
+        asked += [(elsewhere, "other", "billing"), (gone, PROJECT, "gone")]
+        lost = consumers.find_lost(connection, asked)
+        assert {each: type(why) for each, why in lost.items()} == {
+            older: ConsumerTaken,
+            gone: ConsumerDeleted,
+        }
+
+
+def test_an_acknowledgement_moves_nothing_back_and_nothing_ahead(
+    engine: Engine, no_consumers: None
+) -> None:
+    early = begin(engine)
+    with engine.begin() as connection:
+        write(connection)
+    with engine.begin() as connection:
+        epoch, late = read_position(connection)
+        member = consumers.join(connection, PROJECT, "billing", ["*"], POSITION).id
+
+        def kept_after(position: Position) -> str:
+            return consumers.acknowledge(connection, PROJECT, "billing", member, position).position
+
+        for place in (early, late):  # from POSITION, which is of another life
+            assert kept_after(Position(epoch, place)) == Position(epoch, place).text()
+        assert kept_after(Position(epoch, early)) == Position(epoch, late).text()
+        ahead = Snapshot(late.after.end + 10_000_000)
+        for unknown in (
+            Position("00000000", late),
+            Position(epoch, Place(ahead)),
+            Position(epoch, Place(late.after, ahead)),
+            Position(epoch, Place(ahead, late.after)),
+        ):
+            with pytest.raises(PositionUnknown):
+                kept_after(unknown)
+        assert kept_after(Position(epoch, late)) == Position(epoch, late).text()
+
+
+A, B = UUID(int=1), UUID(int=2)
+
+
+@pytest.mark.parametrize(
+    ("further", "place", "covers"),
+    [
+        (Place(Snapshot(9)), Place(Snapshot(9)), True),
+        (Place(Snapshot(9)), Place(Snapshot(8, frozenset({3}))), True),
+        (Place(Snapshot(8)), Place(Snapshot(9)), False),
+        (Place(Snapshot(9, frozenset({3}))), Place(Snapshot(8)), False),
+        (Place(Snapshot(9, frozenset({8}))), Place(Snapshot(8)), True),
+        (Place(Snapshot(9)), Place(Snapshot(5), Snapshot(9), (B, 1)), True),
+        (Place(Snapshot(5), Snapshot(9), (B, 1)), Place(Snapshot(5), Snapshot(9), (A, 1)), True),
+        (Place(Snapshot(5), Snapshot(9), (A, 1)), Place(Snapshot(5), Snapshot(9), (B, 1)), False),
+        (Place(Snapshot(5), Snapshot(9), (B, 1)), Place(Snapshot(6)), False),
+    ],
+    ids=str,
+)
+def test_a_place_covers_what_is_surely_behind_it(
+    further: Place, place: Place, covers: bool
+) -> None:
+    assert further.covers(place) is covers
 
 
 def test_what_a_consumer_names_becomes_a_fact(
