@@ -24,10 +24,10 @@ RECENT = 1.0  # seconds: a queue that has just been rung in is likely to be agai
 MOST_HANGING = 2  # windows of bells in the broker, of which more than one are stale
 BROKER_PAUSE = 0.5  # seconds between questions to a broker that did not answer, …
 LONGEST_PAUSE = 4.0  # … doubled up to so many while it answers and refuses: full, or a replica
-# A burst of hints is met with few looks: 0.1 ms a bell of the last second, up to 50 ms. So a
+# A burst of hints is met with few looks: 0.1 ms a bell of the last second, up to 80 ms. So a
 # lone job is rung for at once, and at 500 jobs a second a look serves 25 of them.
 GAP_PER_BELL = 0.0001  # seconds
-LONGEST_GAP = 0.05  # seconds
+LONGEST_GAP = 0.08  # seconds; less than a look is BUSY anyway
 
 _log = structlog.get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """Lists: one bell for several quick attempts, where a message for each would cost more than them.
 
 A kind is quick when its attempts take less than QUICK on average, which is measured on some of
-those that were rung. Its bells are put together as far as every slot still gets some: a few jobs
+those that were rung. Its bells are put together as far as every slot still gets one: a few jobs
 are rung one by one, a backlog in lists. A worker makes the attempts of a list one after the other,
 each with its own claim and report; whatever is left of a list that was lost is rung again.
 """
@@ -23,7 +23,6 @@ T = TypeVar("T")
 QUICK = 0.02  # seconds: ten times what a message costs
 LONGEST = 0.1  # seconds of expected work: the last of a list hardly waits longer than alone
 MOST = 20  # attempts of one list; beyond, a message's share is not worth mentioning
-SHARES = 2  # lists for each slot, so that none is idle while another has too much
 SAMPLE = 20  # attempts of a kind that are looked at
 FEWEST = 5  # of these that have begun, or nothing is known
 LOOK_EVERY = 1.0  # seconds
@@ -81,7 +80,7 @@ class Lists:
             sample.jobs.append(bell.attempts[0][0])
 
     def _listed(self, bells: Sequence[Bell], slots: int) -> list[Bell]:
-        size = min(self._most(bells[0].kind), math.ceil(len(bells) / (SHARES * max(slots, 1))))
+        size = min(self._most(bells[0].kind), math.ceil(len(bells) / max(slots, 1)))
         if size <= 1:
             return [*bells]
         starts = range(0, len(bells), size)
