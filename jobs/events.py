@@ -99,7 +99,9 @@ _NEWS = sa.text(f"{_SELECT} WHERE job.id IS NULL OR job.seq > wanted.after LIMIT
 
 
 def _binds(afters: Mapping[UUID, int], limit: int) -> dict[str, Any]:
-    wanted = {"ids": [*afters], "afters": [*afters.values()]}
+    # Written here: the driver's own way takes 3 µs an id, and streams ask for thousands at a time.
+    ids, seqs = ",".join([each.hex for each in afters]), ",".join(map(str, afters.values()))
+    wanted = {"ids": f"{{{ids}}}", "afters": f"{{{seqs}}}"}
     return {**wanted, "limit": limit, "most_bytes": MOST_BYTES}
 
 
