@@ -12,6 +12,7 @@ from api.problems import Problem
 from jobs.ids import uuid7
 
 REQUEST_ID = "X-Request-ID"
+SEND = "lading.send"  # in a WebSocket's scope: the server's own `send`, for frames
 MAX_BODY_BYTES = 1024 * 1024
 FORM_BYTES = 64 * 1024  # around a file in a form: boundaries and headers
 FILES_PATH = "/v1/files"  # the one address that takes more
@@ -33,6 +34,8 @@ class Edge:
         given = headers.get(REQUEST_ID, "")
         request_id = given if _SANE.fullmatch(given) else str(uuid7())
         bind_contextvars(request_id=request_id)
+        if scope["type"] == "websocket":
+            scope[SEND] = send
         send = _with_header(send, REQUEST_ID, request_id)
         if scope["type"] == "http":
             limit = self._max_form_bytes if scope["path"] == FILES_PATH else MAX_BODY_BYTES

@@ -70,6 +70,7 @@ class Hub:
         self._database, self._draining = database, draining
         self._feeds: dict[bytes, Feed] = {}
         self._hearers: dict[Topic, set[Callable[[], None]]] = {each: set() for each in Topic}
+        self._of_jobs = self._hearers[Topic.JOBS]
         self._due = asyncio.Event()  # the log is to be read now
         self._sweep_due = False  # for all jobs
         self._reading = asyncio.Semaphore(READERS_AT_ONCE)
@@ -155,7 +156,8 @@ class Hub:
         if message == PUBLISHED:
             self._call(Topic.BUS)
             return
-        self._call(Topic.JOBS)
+        for heard in self._of_jobs:
+            heard()
         feed = self._feeds.get(hinted_job(message))
         if feed is not None and (hint := read_hint(message)) is not None:
             feed.hear(hint)

@@ -28,6 +28,7 @@ from api.sockets import COMMANDS_AT_ONCE, COMMANDS_PER_SECOND
 from api.tail import Marked
 from api.ws.coalescing import coalesced
 from api.ws.frames import LONGEST_ID, MOST_BYTES
+from api.ws.wire import Wire, text_frame
 from jobs.feed import Position
 from jobs.ids import uuid7
 
@@ -65,7 +66,8 @@ class Session:
 
     __slots__ = (
         *("actor", "commands", "members", "parts", "principal", "subscriptions", "turn"),
-        *("_ended", "_farewell", "_is_late", "_sending", "_slow_until", "_tasks", "_websocket"),
+        *("_ended", "_farewell", "_is_late", "_sending", "_slow_until", "_tasks"),
+        *("_websocket", "_wire"),
     )
 
     def __init__(self, websocket: WebSocket, parts: Parts, principal: Principal) -> None:
@@ -75,7 +77,7 @@ class Session:
         self.subscriptions: dict[str, asyncio.Task[None]] = {}
         self.members: dict[str, Member] = {}  #: of subscriptions with a consumer
         self.commands = asyncio.Semaphore(COMMANDS_IN_FLIGHT)
-        self._websocket = websocket
+        self._websocket, self._wire = websocket, Wire(websocket.scope)
         self._sending = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -168,10 +170,12 @@ class Session:
         if self.is_ended or self._is_slow or self._sending.locked() or self._is_late:
             return 0
         for number, event in enumerate(events, 1):
-            frame = {"type": "websocket.send", "text": f"{start}{event.json}}}"}
+            text = f"{start}{event.json}}}"
+            if self._wire.write(text):
+                continue
             try:
-                rest = begin(self._websocket.send(frame))
-            except WebSocketDisconnect:
+                rest = begin(self._wire.send(text_frame(text)))
+            except OSError:
                 self.end(None)
                 return number
             if rest is not None:
@@ -207,7 +211,7 @@ class Session:
 
     @property
     def _is_slow(self) -> bool:
-        return asyncio.get_running_loop().time() < self._slow_until
+        return self._slow_until > 0 and asyncio.get_running_loop().time() < self._slow_until
 
     async def _send(self, text: str) -> None:
         async with self._sending:
@@ -224,7 +228,7 @@ class Session:
         except TimeoutError:
             self.end(Farewell(SLOW_READER, "slow"))
             raise Ended from None
-        except WebSocketDisconnect:
+        except (OSError, WebSocketDisconnect):
             self.end(None)
             raise Ended from None
         if (now := loop.time()) - began > SLUGGISH:
