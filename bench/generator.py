@@ -66,6 +66,15 @@ def submit(order: Order, count: int, connections: int, token: str = "") -> Submi
     return asyncio.run(_submit(order, count, connections, token))
 
 
+def submit_to_each(orders: Sequence[Order], count: int, connections: int) -> list[Submitted]:
+    """So many jobs by so many connections at each of the APIs, at once."""
+
+    async def run() -> list[Submitted]:
+        return await asyncio.gather(*(_submit(each, count, connections, "") for each in orders))
+
+    return asyncio.run(run())
+
+
 async def _submit(order: Order, count: int, connections: int, token: str) -> Submitted:
     open_ones = [await Connection.open(order.address.port) for _ in range(connections)]
     request, first = order.submit(), order.submit(token)
@@ -119,6 +128,8 @@ async def _open_loop(
     idle += [await Connection.open(order.address.port) for _ in range(SPARE)]
 
     async def ask(request: bytes) -> tuple[Answer, float]:
+        while idle and idle[-1].is_lost:
+            idle.pop()
         connection = idle.pop() if idle else await Connection.open(order.address.port)
         answer = await connection.ask(request)
         at = time.monotonic()

@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._buffer = b""
         self._waiter: asyncio.Future[Answer] | None = None
-        self._is_lost = False
+        self.is_lost = False  #: the server has closed it, as it does with one that is idle
 
     @classmethod
     async def open(cls, port: int) -> "Connection":
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes) -> Answer:
         """The answer. ConnectionError when the server closes instead."""
-        if self._is_lost:
+        if self.is_lost:
             raise ConnectionError("the API has closed the connection")
         self._waiter = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
             waiter.set_result(Answer(int(head[9:12]), body))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_lost = True
+        self.is_lost = True
         if self._waiter and not self._waiter.done():
             self._waiter.set_exception(ConnectionError(f"the API closed the connection: {exc}"))
 

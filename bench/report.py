@@ -38,12 +38,12 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, {versions}, {time.strftime('%Y-%m-%d')}"
 
 
-def write(text: str) -> None:
-    """What stands between the markers of docs/performance.md is the text."""
-    before, _, rest = REPORT.read_text().partition(BEGIN)
-    _, found, after = rest.partition(END)
-    assert found, f"{REPORT} has no {BEGIN} … {END}"
-    REPORT.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+def write(text: str, begin: str = BEGIN, end: str = END) -> None:
+    """What stands between these markers of docs/performance.md is the text."""
+    before, _, rest = REPORT.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    assert found, f"{REPORT} has no {begin} … {end}"
+    REPORT.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def busiest(median: Median) -> float:

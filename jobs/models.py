@@ -61,9 +61,16 @@ class Job(SQLModel, table=True):
             postgresql_where=text("labels <> '{}'"),
             postgresql_ops={"labels": "jsonb_path_ops"},
         ),
+        # Most jobs are in the default queue: whoever looks for these finds them among all.
+        _partial("job_by_queue", "queue <> 'default'", "project_id", "queue", "id"),
         _partial("job_live", "finished_at IS NULL", "project_id", "state", "id"),
         _partial(
             "job_unsuccessful", "state IN ('failed', 'cancelled')", "project_id", "state", "id"
+        ),
+        _partial(
+            "job_unsuccessful_by_kind",
+            "state IN ('failed', 'cancelled')",
+            *("project_id", "kind", "state", "id"),
         ),
         _partial(
             "job_to_ring",

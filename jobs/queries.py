@@ -18,7 +18,7 @@ from sqlmodel import col
 from jobs.errors import JobNotFound
 from jobs.ids import first_id
 from jobs.models import STATE, Job, JobAttempt
-from jobs.states import JobState
+from jobs.states import FINAL, JobState
 from jobs.submissions import Concurrency, Submission, Unique
 from jobs.views import JobView, job_columns
 
@@ -166,6 +166,8 @@ def conditions_of(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.states:
         states = [_state(state) for state in wanted.states]
         conditions.append(col(Job.state).in_(states))
+        if not FINAL & {*wanted.states}:  # as the index of the few among many says it
+            conditions.append(col(Job.finished_at).is_(None))
     if wanted.labels:
         conditions.append(col(Job.labels) != sa.literal_column("'{}'::jsonb"))
         conditions.append(sa.cast(col(Job.labels), JSONB).contains(dict(wanted.labels)))

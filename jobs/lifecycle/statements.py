@@ -97,7 +97,7 @@ def statement_of(
     return statement
 
 
-def _kept(move: Move, more: Sequence[str]) -> list[sa.ColumnElement[Any]]:
+def _kept(move: Move, more: Sequence[str]) -> list[Any]:
     """The columns that the rest of the statement reads; each one less is a microsecond less."""
     names = [*_SHOWN, *more]
     if move.ends_attempt:

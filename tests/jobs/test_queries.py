@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 from jobs.errors import InvalidTransition, JobNotFound
 from jobs.queries import (
@@ -121,4 +121,55 @@ def test_a_job_is_deleted_once_it_has_ended(connection: Connection, state: JobSt
 def removed(connection: Connection, process_id: UUID) -> int | None:
     statement = text("SELECT removed FROM intake_total WHERE process_id = :id")
     found: int | None = connection.execute(statement, {"id": process_id}).scalar_one_or_none()
+    return found
+
+
+MANY = """
+INSERT INTO job (id, kind, state, queue, priority, args, max_attempts, seq, created_at, queued_at,
+                 finished_at, error)
+SELECT gen_random_uuid(), 'kind ' || number % 2, CAST(state AS job_state),
+       CASE number % 1000 WHEN 7 THEN 'rare' ELSE 'default' END, 5, '{}', 1, 3, clock_timestamp(),
+       clock_timestamp(), clock_timestamp(), CASE state WHEN 'failed' THEN CAST('{}' AS jsonb) END
+FROM generate_series(1, 10000) AS number,
+     LATERAL (SELECT CASE WHEN number % 10 = 0 THEN 'failed' ELSE 'succeeded' END AS state) AS own
+"""
+
+
+def test_the_few_that_are_looked_for_are_not_sought_among_all(connection: Connection) -> None:
+    connection.execute(text(MANY))
+    connection.execute(text("ANALYZE job"))
+    queued = make_job(connection, kind="kind 1")
+    for wanted, found in [
+        (JobFilter(states=[JobState.QUEUED]), 1),
+        (JobFilter(states=[JobState.QUEUED, JobState.RUNNING], kind="kind 1"), 1),
+        (JobFilter(queue="rare"), 10),
+        (JobFilter(queue="none"), 0),
+        (JobFilter(queue="rare", states=[JobState.FAILED]), 0),
+        (JobFilter(kind="kind 1", states=[JobState.FAILED]), 0),
+        (JobFilter(kind="none"), 0),
+    ]:
+        assert len(ids(connection, wanted)) == found
+        assert rows_read(connection, wanted) <= 30, wanted
+    assert ids(connection, JobFilter(states=[JobState.QUEUED])) == [queued]
+
+
+def rows_read(connection: Connection, wanted: JobFilter) -> float:
+    """Of the jobs and their indexes, to make a page."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", note)
+    page_jobs(connection, "default", wanted, limit=50)
+    event.remove(connection, "before_cursor_execute", note)
+    [(statement, parameters)] = asked
+    explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+    found = 0.0
+    todo = [connection.exec_driver_sql(explain, parameters).scalar_one()[0]["Plan"]]
+    while todo:
+        node = todo.pop()
+        todo += node.get("Plans", [])
+        removed = node.get("Rows Removed by Filter", 0)
+        found += (node["Actual Rows"] + removed) * node["Actual Loops"]
     return found

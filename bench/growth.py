@@ -1,0 +1,284 @@
+"""What a million finished jobs change: `python -m bench.growth --finished 1000000`.
+
+On servers of its own, with all of the platform: first the cost of a job on empty tables, then on
+full ones; how long reading takes there, and submitting while old jobs are deleted. `--write` puts
+the table into docs/performance.md.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import SecretStr
+
+from bench import generator, report
+from bench.accounting import cpu_seconds
+from bench.catalogue import PEERS
+from bench.figures import Spread, per_job, spread
+from bench.growth_filling import DAYS, fill
+from bench.growth_reading import Reading, read_all
+from bench.peer import Peer
+from bench.running import Running, running
+from bench.servers import Servers
+from jobs import database
+from jobs.audit import audit
+from jobs.files import FileStore
+from jobs.retention import Terms
+from jobs.settings import Settings
+from worker import engines
+from worker.dispatcher.retention import Retention
+
+BEGIN, END = "<!-- growth:begin -->", "<!-- growth:end -->"
+CONNECTIONS = 16
+MOST_DEARER = 1.10  # aims: of the cost of a job on empty tables, …
+SLOWEST_READ = 50.0  # … ms, the 95th percentile of a page, a filter or a count, and …
+MOST_DELAYED = 2.0  # … of the 99th percentile of a submission while nothing is deleted
+
+
+class Amounts(NamedTuple):
+    """How much of each."""
+
+    finished: int = 1_000_000
+    jobs: int = 3000  #: a round
+    rounds: int = 5
+    warm_up: int = 500
+    reads: int = 40  #: of each page
+    rate: float = 50.0  #: submissions a second while jobs are deleted
+    seconds: float = 25.0
+
+
+TINY = Amounts(finished=2000, jobs=20, rounds=1, warm_up=5, reads=2, rate=20, seconds=0.5)
+
+
+class Deleting(NamedTuple):
+    """Submissions, answered while nothing is deleted, and while retention is at it."""
+
+    before: Spread  #: ms
+    during: Spread
+    worst_ms: float
+    deleted: int
+    seconds: float
+
+
+class Growth(NamedTuple):
+    """One run."""
+
+    finished: int
+    fill_seconds: float
+    bytes_per_finished: float
+    empty: Mapping[str, float]  #: CPU-ms a job, by process; medians
+    full: Mapping[str, float]
+    readings: Sequence[Reading]
+    deleting: Deleting
+    findings: int  #: of the audit, afterwards
+
+
+def measure(peer: Peer, amounts: Amounts, logs: Path) -> Growth:
+    """All of it. AssertionError, ChildProcessError, TimeoutError when something fails."""
+    with (
+        generator.make_executor() as load,
+        Servers() as servers,
+        running(peer, servers, load, logs) as platform,
+    ):
+        _rounds(platform, amounts.warm_up, 2)
+        empty = _rounds(platform, amounts.jobs, amounts.rounds)
+        size = servers.sizes()["database"]
+        took = fill(servers.database_url, amounts.finished)
+        grown = servers.sizes()["database"] - size
+        _rounds(platform, amounts.warm_up, 2)
+        full = _rounds(platform, amounts.jobs, amounts.rounds)
+        readings = read_all(platform.order().address, servers.database_url, amounts.reads)
+        deleting = _delete(platform, amounts)
+        platform.stop_workers()
+        findings = _audit(servers)
+    return Growth(
+        amounts.finished, took, grown / amounts.finished, empty, full, readings, deleting, findings
+    )
+
+
+def _rounds(platform: Running, jobs: int, rounds: int) -> dict[str, float]:
+    """CPU-ms a job by process, each the median of the rounds."""
+    found = []
+    for _ in range(rounds):
+        before = cpu_seconds(platform.groups)
+        made = _submit(platform, jobs)
+        platform.await_all(made)
+        found.append(per_job(before, cpu_seconds(platform.groups), jobs))
+    return {name: statistics.median(each[name] for each in found) for name in found[0]}
+
+
+def _submit(platform: Running, jobs: int) -> Sequence[str]:
+    order = platform.order()
+    return platform.load.submit(generator.submit, order, jobs, CONNECTIONS).result().ids
+
+
+def _delete(platform: Running, amounts: Amounts) -> Deleting:
+    """Half of what is there is too old from now on, for a service like the dispatcher's."""
+    before = _answers(platform, amounts)
+    with _retention(platform.servers, timedelta(days=DAYS / 2)) as deleted:
+        began, count = time.monotonic(), deleted()
+        during = _answers(platform, amounts)
+        count, seconds = deleted() - count, time.monotonic() - began
+    return Deleting(spread(before), spread(during), 1000 * max(during), count, seconds)
+
+
+def _answers(platform: Running, amounts: Amounts) -> list[float]:
+    """Seconds until each POST of an open loop was answered."""
+    timed = platform.load.submit(
+        generator.open_loop,
+        platform.order(),
+        platform.marks,
+        platform.peer.final,
+        rate=amounts.rate,
+        seconds=amounts.seconds,
+    ).result()
+    platform.submitted += len(timed)
+    return [each.answered for each in timed]
+
+
+@contextmanager
+def _retention(servers: Servers, kept: timedelta) -> Iterator[Callable[[], int]]:
+    """The dispatcher's service at its pace, in a thread; what is given tells the deleted jobs."""
+    settings = _settings(servers)
+    terms = Terms(kept, kept, kept, timedelta(days=365), timedelta(days=365), timedelta(days=365))
+    stop = threading.Event()
+
+    def run() -> None:
+        service = Retention(terms, FileStore(servers.folder / "files"))
+        engine = engines.make_engine(settings, name="dispatcher", size=1)
+        with engine.connect() as connection:
+            while not stop.is_set():
+                stop.wait(service.turn(connection).least)
+        engine.dispose()
+
+    def count() -> int:
+        removed = "SELECT coalesce(sum(removed), 0) FROM intake_total"
+        return int(servers.query(removed))
+
+    thread = threading.Thread(target=run, name="retention", daemon=True)
+    thread.start()
+    try:
+        yield count
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _audit(servers: Servers) -> int:
+    engine = database.make_engine(_settings(servers), name="audit", size=1)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SET statement_timeout = 0")
+        found = audit(connection).findings
+    engine.dispose()
+    for each in found[:5]:
+        print(each, flush=True)
+    return len(found)
+
+
+def _settings(servers: Servers) -> Settings:
+    broker = SecretStr(f"{servers.redis_url}/0")
+    return Settings(database_url=SecretStr(servers.database_url), broker_url=broker)
+
+
+def text(found: Growth) -> str:
+    """Two tables, and what they were measured on."""
+    return "\n\n".join(
+        [_costs(found), _readings(found.readings), f"Measured on {report.machine()}."]
+    )
+
+
+def _costs(found: Growth) -> str:
+    lines = [f"| CPU-ms a no-op | empty | {found.finished:,} finished | |", "|---|--:|--:|--:|"]
+    for name, before in found.empty.items():
+        after = found.full[name]
+        lines.append(f"| {name} | {before:.3f} | {after:.3f} | {_change(before, after)} |")
+    calm, busy = found.deleting.before, found.deleting.during
+    rate = found.deleting.deleted / found.deleting.seconds
+    lines += [
+        "",
+        f"| `POST /v1/jobs` answered, ms | nothing is deleted | {rate:,.0f} jobs a second are | |",
+        "|---|--:|--:|--:|",
+        *(
+            f"| {name} | {before:.1f} | {during:.1f} | × {during / before:.2f} |"
+            for name, before, during in zip(calm._fields, calm, busy, strict=True)
+        ),
+        "",
+        _rest(found),
+    ]
+    return "\n".join(lines)
+
+
+def _rest(found: Growth) -> str:
+    return (
+        f"The slowest answer took {found.deleting.worst_ms:.0f} ms. A finished job takes"
+        f" {found.bytes_per_finished:,.0f} bytes of the database, with its events, its attempt and"
+        f" all indexes. An audit of all that was left: {found.findings} findings."
+    )
+
+
+def _change(before: float, after: float) -> str:
+    return f"{100 * (after / before - 1):+.0f} %" if before else ""
+
+
+def _readings(readings: Sequence[Reading]) -> str:
+    lines = ["| read there | jobs | p50, ms | p95, ms |", "|---|--:|--:|--:|"]
+    for each in readings:
+        times = each.milliseconds
+        shown = f"{each.items}" if each.items is not None else ""
+        lines.append(f"| {each.what} | {shown} | {times.p50:.1f} | {times.p95:.1f} |")
+    return "\n".join(lines)
+
+
+def missed(found: Growth) -> list[str]:
+    """The aims that were."""
+    said = []
+    before, after = found.empty["all"], found.full["all"]
+    if after > MOST_DEARER * before:
+        said.append(f"a job costs {_change(before, after)}")
+    said += [
+        f"{each.what}: {each.milliseconds.p95:.0f} ms"
+        for each in found.readings
+        if each.milliseconds.p95 > SLOWEST_READ
+    ]
+    delayed = found.deleting.during.p99 / found.deleting.before.p99
+    if delayed > MOST_DELAYED:
+        said.append(f"submissions during deletion: × {delayed:.2f}")
+    if found.findings:
+        said.append(f"the audit has {found.findings} findings")
+    return said
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the tables. 1: something is broken, which is not said of a missed aim."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--finished", type=int, default=Amounts().finished, help="jobs")
+    parser.add_argument("--tiny", action="store_true", help="only to see that it runs")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--write", action="store_true", help=f"into {report.REPORT.name}")
+    options = parser.parse_args(arguments)
+    amounts = TINY if options.tiny else Amounts(finished=options.finished)
+    (peer,) = (each for each in PEERS if each.is_ours)
+    with tempfile.TemporaryDirectory(prefix="lading-growth-") as folder:
+        found = measure(peer, amounts, Path(folder))
+    words = text(found)
+    print(words)
+    print("\nMissed: " + ("; ".join(missed(found)) or "nothing"))
+    if options.json:
+        figures: dict[str, Any] = {**found._asdict(), "machine": report.machine()}
+        options.json.write_text(json.dumps(figures, indent=2, default=str))
+    if options.write:
+        report.write(words, BEGIN, END)
+    return 1 if found.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
