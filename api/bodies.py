@@ -182,15 +182,7 @@ class NewTicket(_Body):
     model_config = _example({"scopes": ["jobs:read"]})
 
     scopes: Annotated[
-        list[
-            Literal[
-                Scope.JOBS_READ,
-                Scope.JOBS_WRITE,
-                Scope.EVENTS_READ,
-                Scope.EVENTS_CONSUME,
-                Scope.EVENTS_WRITE,
-            ]
-        ],
+        list[Literal["jobs:read", "jobs:write", "events:read", "events:consume", "events:write"]],
         Field(min_length=1),
     ] = Field(description="What its socket may do; if not given, what the key may")
 

@@ -165,7 +165,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
                 why = each.get("ctx", {}).get("error", "no JSON")
                 detail = f"The body is no JSON document: {why}, at character {at}."
                 return Problem("bad-request", detail).response()
-    return _validation_failed([_flaw(each["loc"], each["msg"]) for each in found]).response()
+    return _validation_failed([_flaw_of(each, error.body) for each in found]).response()
 
 
 def _unknown(parameter: str, request: Request) -> Problem:
@@ -182,6 +182,27 @@ def _flaw(location: Sequence[str | int], message: str) -> dict[str, str]:
     return flaw if part == "body" else {**flaw, "in": str(part)}
 
 
+def _flaw_of(error: Mapping[str, Any], document: Any) -> dict[str, str]:
+    """What Pydantic says of a parameter, or of the document that is the body."""
+    part, *path = error["loc"]
+    if part == "body":
+        path = _within(document, path, is_missing=error["type"] == "missing")
+    return _flaw((part, *path), error["msg"])
+
+
+def _within(document: Any, path: Sequence[str | int], *, is_missing: bool) -> list[str | int]:
+    """The path without what Pydantic alone knows, such as the branches of a union."""
+    found: list[str | int] = []
+    for number, part in enumerate(path, 1):
+        is_there = isinstance(document, dict) and part in document
+        if is_there or (isinstance(document, list) and part in range(len(document))):
+            document = document[part]
+            found.append(part)
+        elif is_missing and number == len(path):
+            found.append(part)
+    return found
+
+
 def parameter_flaw(name: str, message: str, part: str = "query") -> Problem:
     """A parameter of the request does not fit."""
     return _validation_failed([_flaw((part, name), message)])
@@ -192,10 +213,10 @@ def body_flaw(pointer: str, message: str) -> Problem:
     return _validation_failed([{"pointer": pointer, "detail": message}])
 
 
-def model_flaws(error: ValidationError, *path: str) -> Problem:
-    """A document that came in another way than as a body does not fit; it stands at `path`."""
+def model_flaws(error: ValidationError, document: Any) -> Problem:
+    """The document, which came in another way than as a body, does not fit."""
     return _validation_failed(
-        [_flaw(("body", *path, *each["loc"]), each["msg"]) for each in error.errors()]
+        [_flaw_of({**each, "loc": ("body", *each["loc"])}, document) for each in error.errors()]
     )
 
 

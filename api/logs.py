@@ -6,6 +6,8 @@ import sys
 import structlog
 from structlog.typing import Processor
 
+# So uvicorn ends each refusal of a WebSocket's handshake, though the answer was complete.
+_NO_ERROR = "ASGI callable returned without completing handshake."
 _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 
 
@@ -39,6 +41,11 @@ def configure_logs() -> None:
     for name in _UVICORN:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.msg != _NO_ERROR
 
 
 def _rendering(*, is_for_people: bool) -> list[Processor]:

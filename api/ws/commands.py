@@ -43,7 +43,7 @@ async def answer(session: Session, frame: Command) -> None:
         session.principal.require(_SCOPES[frame.op])
         body, status = await _do(session, frame)
     except ValidationError as error:
-        await session.send_error(frame.id, model_flaws(error))
+        await session.send_error(frame.id, model_flaws(error, frame.body))
     except Problem as problem:
         await session.send_error(frame.id, problem)
     except JobsError as error:

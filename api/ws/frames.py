@@ -105,8 +105,8 @@ class EventFilter(_Said):
 class SubscribeEvents(_Said):
     """Follow the events of the bus: from now on, or from a position.
 
-    With `consumer` it goes on where that was acknowledged, if there is no `after`; who followed
-    under the name before gets an `error` (`consumer-taken`), and no more events.
+    With `consumer` it goes on where that was acknowledged; `after` is where a new one begins. Who
+    followed under the name before gets an `error` (`consumer-taken`), and no more events.
     """
 
     type: Literal["subscribe"]
@@ -149,11 +149,12 @@ class Command(_Said):
     idempotency_key: str | None = Field(
         default=None,
         pattern=r"^[ -~]{1,255}$",
-        description="With job.submit: the same key and the same body do it once",
+        description="With job.submit, the same key and the same body do it once; of an event"
+        " without an id it is that. With the others it says nothing",
     )
     body: dict[str, Any] = Field(
         description="job.submit: as POST /v1/jobs; job.cancel: `job_id` and `reason`?;"
-        " job.retry: `job_id`"
+        " job.retry: `job_id`; event.publish: as POST /v1/events takes one event"
     )
 
 
@@ -191,7 +192,10 @@ class Welcome(_Sent):
 
 
 class Subscribed(_Sent):
-    """To `subscribe`: events follow. `seq` for a job's stream, `position` for the others."""
+    """To `subscribe`: events follow. `seq` for a job's stream, `position` for the others.
+
+    The position is that of `after`, of what the consumer acknowledged, or now: safe to keep.
+    """
 
     type: Literal["subscribed"]
     id: Id
@@ -215,7 +219,10 @@ class EventFrame(_Sent):
 
 
 class Acknowledged(_Sent):
-    """To `ack`: who follows under the consumer's name next begins there."""
+    """To `ack`: who follows under the consumer's name next begins there.
+
+    That is further on than was said, if so much had been acknowledged before.
+    """
 
     type: Literal["acked"]
     id: Id
@@ -223,12 +230,16 @@ class Acknowledged(_Sent):
 
 
 class Reset(_Sent):
-    """The stream has a hole here; the snapshot, if any, stands for what is missing."""
+    """The stream does not go on from where it was: it ends, or goes on from now.
+
+    Nothing is lost with `slow`. With `position-unknown` it is the second frame, after `subscribed`,
+    whose position counts; the snapshot, of `jobs` alone, stands for what was missed.
+    """
 
     type: Literal["reset"]
     id: Id
     reason: Literal["slow", "position-unknown"] = Field(
-        description="slow: the socket is closed with 4508, resume from what came;"
+        description="slow: the socket is closed with 4508, resume from what you keep;"
         " position-unknown: of another life of the database; events go on from now"
     )
     snapshot: schemas.Job | schemas.JobPage | None
@@ -244,10 +255,14 @@ class Result(_Sent):
 
 
 class ErrorFrame(_Sent):
-    """To a frame that was refused, or instead of more events: then the subscription has ended."""
+    """To a frame that was refused, or instead of more events.
+
+    A subscription has ended if it comes before `subscribed` (and is not `subscription-exists`), or
+    is `job-not-found`, `consumer-taken` or `consumer-deleted`. Else it was about an `ack`.
+    """
 
     type: Literal["error"]
-    id: str | None = Field(description="null: the frame had none")
+    id: str | None = Field(description="null: the frame had none that could be read")
     problem: schemas.Problem
 
 

@@ -98,7 +98,7 @@ def _read(received: dict[str, Any]) -> _Frame:
     try:
         return model.model_validate(received)
     except ValidationError as error:
-        raise model_flaws(error) from None
+        raise model_flaws(error, received) from None
 
 
 async def _take(session: Session, frame: _Frame) -> None:

@@ -1,6 +1,8 @@
 """One socket: its handshake, its frames, its limits and its end."""
 
 import json
+import subprocess
+import sys
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +18,7 @@ from tests.api.listening import frames
 from tests.api.serving import Api, new_key, serve
 from tests.api.speaking import Client, ends, raw_socket, speaking
 from tests.api.stories import Story
+from tests.conftest import ROOT
 from tests.eventually import eventually
 
 PAGE = "https://elsewhere.example"
@@ -147,6 +150,46 @@ def test_a_frame_that_does_not_fit_is_answered_and_the_socket_goes_on(
         assert answer["id"] == (id_ if id_ is None or len(id_) <= 64 else None)
         assert answer["problem"]["code"] == code
         assert client.is_silent()
+
+
+@pytest.mark.parametrize(
+    ("stream", "asked", "pointers"),
+    [
+        ("jobs", {"state": "lost"}, {"#/filter/state"}),
+        ("jobs", {"state": ["queued", "lost"]}, {"#/filter/state", "#/filter/state/1"}),
+        ("jobs", {"kind": ["a"], "label": {"": "x"}}, {"#/filter/kind", "#/filter/label/"}),
+        ("jobs", {"colour": "red"}, {"#/filter/colour"}),
+        ("events", {"type": ["a", ""]}, {"#/filter/type", "#/filter/type/1"}),
+        ("events", {"type": 7}, {"#/filter/type"}),
+    ],
+    ids=range(6),
+)
+def test_what_does_not_fit_is_shown_where_it_stands_in_the_frame(
+    api: Api, stream: str, asked: dict[str, Any], pointers: set[str]
+) -> None:
+    with speaking(api) as client:
+        client.say("subscribe", id="s", stream=stream, filter=asked)
+        problem = client.receive("error")["problem"]
+        assert {flaw["pointer"] for flaw in problem["errors"]} == pointers
+        client.say("subscribe", id="s", stream=stream, after={})
+        (flaw,) = client.receive("error")["problem"]["errors"]
+        assert flaw["pointer"] == "#/after/position"
+
+
+def test_a_refusal_is_no_error_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InvalidStatus), raw_socket(api, headers={}):
+        pass
+    said = eventually(lambda: [each for each in caplog.records if each.levelname == "ERROR"])
+    again = [f"logging.getLogger({each.name!r}).error({each.msg!r})" for each in said]
+    code = ["import logging", "from api.logs import configure_logs", "configure_logs()", *again]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join([*code, "logging.error('heard')"])],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+        text=True,
+    )
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["heard"]
 
 
 def test_a_subscription_more_than_allowed_closes_the_socket_and_no_other(

@@ -85,7 +85,9 @@ def test_a_key_hands_on_no_more_than_it_has(api: Api) -> None:
     wanted = {"scopes": ["jobs:write"]}
     response = api.http.post("/v1/ws-tickets", headers=reader, json=wanted)
     problem(response, 403, "insufficient-scope")
-    response = api.http.post("/v1/ws-tickets", json={"scopes": ["keys:manage"]})
-    problem(response, 422, "validation-failed")
+    response = api.http.post("/v1/ws-tickets", json={"scopes": ["jobs:read", "keys:manage"]})
+    (flaw,) = problem(response, 422, "validation-failed")["errors"]
+    assert flaw["pointer"] == "#/scopes/1"
+    assert "'jobs:read', 'jobs:write'" in flaw["detail"]
     response = api.http.post("/v1/ws-tickets", headers={"Authorization": "Bearer nonsense"})
     problem(response, 401, "unauthenticated")
