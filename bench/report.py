@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -38,12 +39,12 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, {versions}, {time.strftime('%Y-%m-%d')}"
 
 
-def write(text: str, begin: str = BEGIN, end: str = END) -> None:
-    """What stands between these markers of docs/performance.md is the text."""
-    before, _, rest = REPORT.read_text().partition(begin)
+def write(text: str, begin: str = BEGIN, end: str = END, *, page: Path = REPORT) -> None:
+    """What stands between these markers of the page is the text."""
+    before, _, rest = page.read_text().partition(begin)
     _, found, after = rest.partition(end)
-    assert found, f"{REPORT} has no {begin} … {end}"
-    REPORT.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    assert found, f"{page} has no {begin} … {end}"
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def busiest(median: Median) -> float:

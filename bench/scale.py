@@ -3,7 +3,8 @@
 On servers of its own: first one API, one worker and one dispatcher, then two, three and two of
 them, on the same PostgreSQL and Valkey; twice by turns. No-ops go in through all APIs; afterwards
 every job has to have succeeded in its first attempt, and the audit must find nothing.
-`--write` puts the table into docs/performance.md.
+`--write` puts the table into docs/performance.md, and what it means for larger ones into
+docs/scaling.md.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from bench.catalogue import PEERS
 from bench.figures import per_job
 from bench.generator import Order
 from bench.http import Address
-from bench.peer import Peer
+from bench.peer import ROOT, Peer
 from bench.programs import Started
 from bench.running import POLL, UVICORN, Running, running
 from bench.servers import Servers
@@ -36,8 +37,12 @@ from jobs.audit import audit
 from jobs.settings import Settings
 
 BEGIN, END = "<!-- scale:begin -->", "<!-- scale:end -->"
+EXAMPLE = "<!-- example:begin -->", "<!-- example:end -->"
+SCALING = ROOT / "docs" / "scaling.md"
 CONNECTIONS = 16  # in all
 READY_WITHIN = 60.0  # seconds
+RATES = (100, 1000, 10_000)  # jobs a second of the example
+BUSY = 0.6  # of a core: beyond, what waits for it waits longer than its work takes
 MOST_DEARER = 1.10  # the aim: of the cost of a job with one of each
 
 
@@ -242,6 +247,21 @@ def text(found: Scale) -> str:
     )
 
 
+def example(found: Scale) -> str:
+    """Markdown for docs/scaling.md: what some rates need, of what one of each has used."""
+    row = _median(found.rounds[ONE])
+    roles = [name for name in row.cpu_ms if name != "all"]
+    lines = [
+        "| jobs a second | cores: " + " | ".join(roles) + " | WAL, MB/s |",
+        "|--:|" + "--:|" * (len(roles) + 1),
+    ]
+    for rate in RATES:
+        cores = [rate * row.cpu_ms[name] / 1000 / BUSY for name in roles]
+        cells = [f"{each:.1f}" for each in cores] + [f"{rate * row.wal_bytes / 1e6:.1f}"]
+        lines.append(f"| {rate:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _median(rounds: Sequence[Round]) -> Round:
     names = rounds[0].cpu_ms
     return Round(
@@ -275,6 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.write_text(json.dumps(figures, indent=2))
     if options.write:
         report.write(words, BEGIN, END)
+        report.write(example(found), *EXAMPLE, page=SCALING)
     return 1 if found.missing or found.unfinished or found.findings else 0
 
 
