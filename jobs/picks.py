@@ -17,9 +17,11 @@ STEP = 60  # seconds in the queue that make up for one priority
 MOST_BARRED = 50  # keys that may not start anything are passed over in a look, beside …
 MOST_VISITS = 1000  # … twice the room, and so many at most; the next look goes on behind them
 AGED_EVERY = 5  # starts of a queue, of which one goes to the job that has aged most
-_LEFT = """greatest(0, :window - (
-    SELECT count(*) FROM job WHERE state = 'queued' AND rung_at IS NOT NULL AND queue = :queue
-))::integer"""
+_HANGING = """hanging AS MATERIALIZED (
+    SELECT priority, count(*) AS count, min(queued_at) AS queued_at FROM job
+    WHERE state = 'queued' AND rung_at IS NOT NULL AND queue = :queue GROUP BY priority
+)"""
+_LEFT = "greatest(0, :window - (SELECT coalesce(sum(count), 0) FROM hanging))::integer"
 _GROUP = "(:queue, wanted.project_id, wanted.kind, wanted.priority)"
 _IN_GROUP = f"""(queue, project_id, kind, priority) >= {_GROUP}
           AND (queue, project_id, kind, priority) <= {_GROUP}"""
@@ -53,17 +55,33 @@ picked AS (
 ),
 marked AS (
     UPDATE job SET rung_at = clock_timestamp() WHERE id = ANY (ARRAY (SELECT id FROM picked))
-    RETURNING job.id, attempt + 1 AS attempt, project_id, kind, priority, concurrency_key,
-              queued_at
+    RETURNING job.id, attempt + 1 AS attempt, project_id, kind, priority, concurrency_key
+),
+around AS MATERIALIZED (
+    SELECT priority, min(queued_at) AS queued_at FROM (
+        SELECT priority, queued_at FROM ordered
+        UNION ALL SELECT priority, queued_at FROM hanging
+        UNION ALL SELECT priority, NULL FROM job WHERE state = 'running' AND queue = :queue
+    ) AS each GROUP BY priority
 )"""  # noqa: S608
 
 # What has aged is heard earlier, too: else it could wait in the broker behind all that is urgent.
-_LOUDNESS = f"""CASE WHEN is_raised THEN 9 ELSE least(9, marked.priority + floor(
-           extract(epoch FROM statement_timestamp() - marked.queued_at) / {STEP})::integer) END"""
+# Where nothing is more urgent, all bells of a priority are equally loud; of one that is passed over
+# all are as loud as its oldest makes it. So they are heard in the order in which they were picked,
+# and a crowd that has aged is not heard before a key whose turn it is.
+_LOUDNESS = f"""CASE
+           WHEN is_raised THEN 9
+           WHEN marked.priority < (SELECT max(priority) FROM around) THEN
+               least(9, marked.priority + floor(extract(epoch FROM statement_timestamp() - (
+                   SELECT queued_at FROM around WHERE around.priority = marked.priority
+               )) / {STEP})::integer)
+           ELSE marked.priority
+       END"""  # noqa: S608
 
 #: Where nothing is limited and no job has a key. Marks nothing if that has changed meanwhile.
 PICK_PLAIN = sa.text(f"""
-WITH room AS MATERIALIZED (SELECT CASE WHEN {IS_LIMITED} THEN 0 ELSE {_LEFT} END AS count),
+WITH {_HANGING},
+room AS MATERIALIZED (SELECT CASE WHEN {IS_LIMITED} THEN 0 ELSE {_LEFT} END AS count),
 candidate AS (
     SELECT next.*
     FROM unnest(CAST(:projects AS text[]), CAST(:kinds AS text[]), CAST(:priorities AS smallint[]))
@@ -104,7 +122,8 @@ _VISIT = f"""
 
 #: Where keys take turns, or something is limited.
 PICK_COUNTED = sa.text(f"""
-WITH room AS MATERIALIZED (
+WITH {_HANGING},
+room AS MATERIALIZED (
     SELECT count, least(2 * count + {MOST_BARRED}, {MOST_VISITS}) AS visits
     FROM (SELECT {_LEFT} AS count) AS left_over
 ),

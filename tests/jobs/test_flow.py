@@ -96,6 +96,23 @@ def test_a_crowd_of_one_key_does_not_delay_another(connection: Connection) -> No
     assert other in jobs_of(ring(connection, 4))
 
 
+@pytest.mark.parametrize("has_urgent", [False, True], ids=["alone", "beside urgent ones"])
+def test_a_crowd_that_has_aged_is_not_heard_before_another_key(
+    connection: Connection, has_urgent: bool
+) -> None:
+    add_worker(connection)
+    old = func.clock_timestamp() - timedelta(minutes=3)
+    add_keyed(connection, *["crowd"] * 30, queued_at=old)
+    if has_urgent:
+        add_job(connection, priority=9)
+    first = ring(connection, 10)
+    [other] = add_keyed(connection, "zzz")
+    second, third = ring(connection, 12), ring(connection, 20)
+    [loudness] = [bell.priority for bell in second if jobs_of([bell]) == [other]]
+    others = {bell.priority for bell in (*first, *second, *third)} - {9}
+    assert others == {loudness} == ({8} if has_urgent else {5})
+
+
 @pytest.mark.parametrize("keys", [1, 3000])
 def test_a_large_backlog_of_keys_is_not_walked(connection: Connection, keys: int) -> None:
     add_worker(connection)
