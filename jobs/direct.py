@@ -42,7 +42,7 @@ class Direct:
     All its parameters have names, and are given by them; NULL is None. See `constant` for others.
     """
 
-    def __init__(self, name: str, statement: sa.Select[Any]) -> None:
+    def __init__(self, name: str, statement: sa.Select[Any] | sa.TextualSelect) -> None:
         self._name, self._statement = name.encode(), statement
 
     def first(self, connection: Connection, binds: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -50,11 +50,25 @@ class Direct:
 
         A part of the transaction that `connection` is in, or begins, unless it commits by itself.
         """
+        return self._first(connection, binds, begins=True)
+
+    def glance(self, connection: Connection) -> tuple[Any, ...]:
+        """Its row, where no transaction has begun: for who only then knows whether to begin one.
+
+        A read of one row without parameters. Raises the same.
+        """
+        row = self._first(connection, {}, begins=False)
+        assert row is not None
+        return row
+
+    def _first(
+        self, connection: Connection, binds: Mapping[str, Any], *, begins: bool
+    ) -> tuple[Any, ...] | None:
         pooled = connection.connection
         raw: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
         values = [None if binds[name] is None else dump(binds[name]) for name, dump in self._dumps]
         try:
-            if not raw.autocommit:
+            if begins and not raw.autocommit:
                 _begin(connection, raw.pgconn)
             result = self._answer(raw, pooled.info, values)
         except psycopg.Error as error:
@@ -76,7 +90,7 @@ class Direct:
         if poller is None:
             poller = info[_POLLER] = _poller(libpq)
         is_prepared = info.get(self)
-        if is_prepared is None or not raw.autocommit:
+        if is_prepared is None or libpq.transaction_status != pq.TransactionStatus.IDLE:
             info.setdefault(self, False)
             libpq.send_query_params(self._text, values, self._types, None, _BINARY)
             return _receive(libpq, poller)
@@ -113,8 +127,13 @@ class Direct:
         return self._statement.compile(dialect=_DIALECT)
 
     @cached_property
+    def text(self) -> str:
+        """As PostgreSQL gets it."""
+        return str(self._compiled.string)
+
+    @cached_property
     def _text(self) -> bytes:
-        return str(self._compiled.string).encode()
+        return self.text.encode()
 
     @cached_property
     def _parameters(self) -> list[tuple[str, Any]]:
@@ -132,6 +151,12 @@ class Direct:
     @cached_property
     def _loads(self) -> list[Callable[[bytes], Any]]:
         return [_loader(column.type) for column in self._statement.selected_columns]
+
+
+def flags(name: str, sql: str, count: int) -> Direct:
+    """The statement that says so many times whether something is so."""
+    columns = [sa.column(f"flag_{number}", sa.Boolean) for number in range(count)]
+    return Direct(name, sa.text(sql).columns(*columns))
 
 
 def constant(element: sa.BindParameter[Any]) -> str:

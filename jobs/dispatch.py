@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row
 
 from jobs.admission import IS_LIMITED, KEYED, LIVE, PLAIN
 from jobs.broker import Bell
+from jobs.direct import Direct
 from jobs.gates import COUNTING
 from jobs.picks import AGED_EVERY, PICK_COUNTED, PICK_PLAIN
 
@@ -175,7 +176,9 @@ def forget_passed_over(connection: Connection, after: timedelta) -> int:
 
 def find_next_due(connection: Connection) -> float | None:
     """Seconds until the next job is to be released or has expired; 0 or less: now."""
-    seconds: float | None = connection.execute(_NEXT_DUE).scalar_one()
+    row = _NEXT_DUE.first(connection, {})
+    assert row is not None
+    seconds: float | None = row[0]
     return seconds
 
 
@@ -293,14 +296,17 @@ WITH passed_over AS (
 )
 UPDATE job SET rung_at = NULL WHERE id = ANY (ARRAY (SELECT id FROM passed_over))
 """)
-_NEXT_DUE = sa.text("""
+_NEXT_DUE = Direct(
+    "lading_next_due",
+    sa.text("""
 SELECT CAST(extract(epoch FROM least(
     (SELECT run_at FROM job WHERE state IN ('scheduled', 'retrying') ORDER BY run_at LIMIT 1),
     (SELECT expires_at FROM job
      WHERE expires_at IS NOT NULL AND finished_at IS NULL AND attempt = 0
      ORDER BY expires_at LIMIT 1)
-) - clock_timestamp()) AS double precision)
-""")
+) - clock_timestamp()) AS double precision) AS seconds
+""").columns(seconds=sa.Float),
+)
 _FIRST_EPOCH = sa.text("""
 INSERT INTO broker_epoch (single, epoch, run_id) VALUES (true, gen_random_uuid(), '')
 ON CONFLICT DO NOTHING

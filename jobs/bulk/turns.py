@@ -16,6 +16,7 @@ from jobs import lifecycle
 from jobs.bulk.models import BulkPart
 from jobs.bulk.operations import PART
 from jobs.bulk.words import Op, meant, read_filter
+from jobs.direct import flags
 from jobs.errors import InvalidTransition, JobNotFound, JobsError
 from jobs.lifecycle import Moved
 from jobs.models import Job
@@ -31,6 +32,12 @@ class Turn(NamedTuple):
 
     moved: list[Moved]
     seconds: float | None  #: None: nothing runs
+
+
+def is_any_running(connection: Connection) -> bool:
+    """Whether an operation wants turns. No transaction has begun."""
+    (is_any,) = _IS_ANY.glance(connection)
+    return bool(is_any)
 
 
 def take_turn(connection: Connection, process_id: UUID) -> Turn:
@@ -112,6 +119,9 @@ def _say(
     return None if moved is None else [moved]
 
 
+_IS_ANY = flags(
+    "lading_look_for_bulk", "SELECT EXISTS (SELECT FROM bulk_operation WHERE state = 'running')", 1
+)
 _NEXT = sa.text("""
 SELECT * FROM bulk_operation WHERE state = 'running' AND next_at <= clock_timestamp()
 ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED

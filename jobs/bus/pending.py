@@ -15,8 +15,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.bus.envelope import NewEvent
 from jobs.bus.publishing import Published, insert_events, meet
+from jobs.direct import flags
 from jobs.registry import Registry
 
+_IS_ANY = flags(
+    "lading_look_for_pending", "SELECT EXISTS (SELECT FROM cloud_event WHERE is_pending)", 1
+)
 _TAKE = sa.text("""
 SELECT id, project_id, source, event_id, type, envelope, depth, received_at FROM cloud_event
 WHERE is_pending ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
@@ -40,6 +44,12 @@ def publish_later(
     binds = {"project": project_id, "source": event.source, "event_id": event.event_id}
     found: UUID = connection.execute(_FIND, binds).scalar_one()
     return found
+
+
+def is_any_pending(connection: Connection) -> bool:
+    """Whether `settle` has something to do. No transaction has begun."""
+    (is_any,) = _IS_ANY.glance(connection)
+    return bool(is_any)
 
 
 def settle(connection: Connection, registry: Registry, limit: int) -> dict[str, list[Published]]:

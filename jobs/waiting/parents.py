@@ -16,6 +16,8 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from jobs.direct import flags
+
 
 class News(NamedTuple):
     """Whether there is anything to do."""
@@ -28,8 +30,8 @@ class News(NamedTuple):
 
 
 def look(connection: Connection) -> News:
-    """A few looks at small indexes, in one statement."""
-    return News._make(connection.execute(_LOOK).one())
+    """A few looks at small indexes, in one statement. No transaction has begun."""
+    return News._make(_LOOK.glance(connection))
 
 
 def tell(connection: Connection, limit: int) -> int:
@@ -54,14 +56,18 @@ def settle(connection: Connection, limit: int) -> int:
     return known + connection.execute(_FORGET, {"ids": ids}).rowcount
 
 
-_LOOK = sa.text("""
+_LOOK = flags(
+    "lading_look_for_waiting",
+    """
 SELECT EXISTS (SELECT FROM job_dependency WHERE NOT is_told),
        EXISTS (SELECT FROM job WHERE is_awaited AND finished_at IS NOT NULL),
        EXISTS (SELECT FROM job WHERE state = 'waiting' AND parents_left <= 0
                AND (parents_left < 0 OR run_at IS NULL OR run_at <= statement_timestamp())),
        EXISTS (SELECT FROM batch WHERE finished_at IS NULL),
        EXISTS (SELECT FROM job_dependency)
-""")
+""",
+    len(News._fields),
+)
 _LOSE = sa.text("""
 WITH lost AS (
     DELETE FROM job_dependency AS tie

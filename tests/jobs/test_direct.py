@@ -135,3 +135,12 @@ def test_a_signal_ends_the_wait_and_the_connection(line: Connection) -> None:
         with pytest.raises(Enough):
             SLEEP.first(line, {"seconds": 60.0})
     assert line.invalidated
+
+
+def test_a_glance_is_no_part_of_a_transaction(engine: Engine) -> None:
+    ours = Direct("ours", sa.select(sa.cast(sa.func.pg_current_xact_id(), sa.Text)))
+    with engine.connect() as connection:
+        seen = [ours.glance(connection) for _ in range(3)]
+        assert len({*seen}) == 3
+        assert not connection.in_transaction()
+        assert ours.first(connection, {}) not in seen

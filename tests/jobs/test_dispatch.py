@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from jobs import dispatch
 from jobs.broker import Bell
+from jobs.direct import Direct
 from jobs.dispatch import Epoch, Standing
 from jobs.gating import Gate
 from jobs.models import Job
@@ -218,7 +219,7 @@ def test_jobs_with_a_time_are_not_walked(connection: Connection, is_analyzed: bo
     assert rows_read(connection, dispatch._NEXT_DUE) < 10
 
 
-def rows_read(connection: Connection, statement: TextClause, **binds: Any) -> float:
+def rows_read(connection: Connection, statement: TextClause | Direct, **binds: Any) -> float:
     """Of the jobs and their indexes, over all loops of the plan."""
     explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}")
     found = 0.0

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from jobs.bulk.turns import take_turn
+from jobs.bulk.turns import is_any_running, take_turn
 from jobs.hints import Hints
 from worker.dispatcher.loop import Rest
 
@@ -21,6 +21,8 @@ class Bulk:
         self._process_id = uuid4()  #: of the row of intake_total that counts deleted jobs
 
     def turn(self, connection: Connection) -> Rest:
+        if not is_any_running(connection):
+            return Rest(IDLE)
         with connection.begin():
             turn = take_turn(connection, self._process_id)
         if turn.moved:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from jobs.bus.pending import settle
+from jobs.bus.pending import is_any_pending, settle
 from jobs.bus.publishing import tell
 from jobs.hints import Hints
 from jobs.registry import Registry
@@ -22,6 +22,8 @@ class Pending:
         self._registry, self._hints, self._wake_dispatch = registry, hints, wake_dispatch
 
     def turn(self, connection: Connection) -> Rest:
+        if not is_any_pending(connection):
+            return Rest(IDLE, least=LEAST)
         with connection.begin():
             settled = settle(connection, self._registry, LIMIT)
         for project_id, published in settled.items():

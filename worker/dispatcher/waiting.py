@@ -28,8 +28,7 @@ class Waiting:
 
     def turn(self, connection: Connection) -> Rest:
         began = time.monotonic()
-        with connection.begin():
-            news = parents.look(connection)
+        news = parents.look(connection)
         done = 0
         if news.to_tell:
             with connection.begin():
