@@ -1,13 +1,12 @@
 """What a million finished jobs change: `python -m bench.growth --finished 1000000`.
 
-On servers of its own, with all of the platform: first the cost of a job on empty tables, then on
-full ones; how long reading takes there, and submitting while old jobs are deleted. `--write` puts
-the table into docs/performance.md.
+With servers and a whole platform of its own, and another on empty tables beside it: the cost of a
+job by turns; how long reading takes on the full ones, and submitting while old jobs are deleted.
+`--write` puts the tables into docs/performance.md.
 """
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import threading
@@ -23,7 +22,7 @@ from pydantic import SecretStr
 from bench import generator, report
 from bench.accounting import cpu_seconds
 from bench.catalogue import PEERS
-from bench.figures import Spread, per_job, spread
+from bench.figures import Spread, median_of, per_job, spread
 from bench.growth_filling import DAYS, fill
 from bench.growth_reading import Reading, read_all
 from bench.peer import Peer
@@ -86,34 +85,43 @@ def measure(peer: Peer, amounts: Amounts, logs: Path) -> Growth:
     """All of it. AssertionError, ChildProcessError, TimeoutError when something fails."""
     with (
         generator.make_executor() as load,
-        Servers() as servers,
-        running(peer, servers, load, logs) as platform,
+        Servers() as bare,
+        Servers() as laden,
+        running(peer, bare, load, logs / "empty") as empty,
+        running(peer, laden, load, logs / "full") as full,
     ):
-        _rounds(platform, amounts.warm_up, 2)
-        empty = _rounds(platform, amounts.jobs, amounts.rounds)
-        size = servers.sizes()["database"]
-        took = fill(servers.database_url, amounts.finished)
-        grown = servers.sizes()["database"] - size
-        _rounds(platform, amounts.warm_up, 2)
-        full = _rounds(platform, amounts.jobs, amounts.rounds)
-        readings = read_all(platform.order().address, servers.database_url, amounts.reads)
-        deleting = _delete(platform, amounts)
-        platform.stop_workers()
-        findings = _audit(servers)
+        size = laden.sizes()["database"]
+        took = fill(laden.database_url, amounts.finished)
+        grown = laden.sizes()["database"] - size
+        costs = _alternately(empty, full, amounts)
+        empty.stop_workers()
+        readings = read_all(full.order().address, laden.database_url, amounts.reads)
+        deleting = _delete(full, amounts)
+        full.stop_workers()
+        findings = _audit(laden)
     return Growth(
-        amounts.finished, took, grown / amounts.finished, empty, full, readings, deleting, findings
+        amounts.finished, took, grown / amounts.finished, *costs, readings, deleting, findings
     )
 
 
-def _rounds(platform: Running, jobs: int, rounds: int) -> dict[str, float]:
-    """CPU-ms a job by process, each the median of the rounds."""
-    found = []
-    for _ in range(rounds):
-        before = cpu_seconds(platform.groups)
-        made = _submit(platform, jobs)
-        platform.await_all(made)
-        found.append(per_job(before, cpu_seconds(platform.groups), jobs))
-    return {name: statistics.median(each[name] for each in found) for name in found[0]}
+def _alternately(
+    empty: Running, full: Running, amounts: Amounts
+) -> tuple[dict[str, float], dict[str, float]]:
+    """CPU-ms a job by process of each, the medians of rounds that take turns."""
+    costs: dict[int, list[dict[str, float]]] = {id(empty): [], id(full): []}
+    for jobs, times in ((amounts.warm_up, 2), (amounts.jobs, amounts.rounds)):
+        for found in costs.values():
+            found.clear()
+        for _ in range(times):
+            for platform in (empty, full):
+                costs[id(platform)].append(_round(platform, jobs))
+    return median_of(costs[id(empty)]), median_of(costs[id(full)])
+
+
+def _round(platform: Running, jobs: int) -> dict[str, float]:
+    before = cpu_seconds(platform.groups)
+    platform.await_all(_submit(platform, jobs))
+    return per_job(before, cpu_seconds(platform.groups), jobs)
 
 
 def _submit(platform: Running, jobs: int) -> Sequence[str]:

@@ -77,9 +77,11 @@ def test_figures_become_pages(tmp_path: Path) -> None:
 
 
 def test_the_markers_stand_in_the_pages() -> None:
-    pages = {report.REPORT: (growth.BEGIN, growth.END, scale.BEGIN, scale.END)}
-    pages[scale.SCALING] = scale.EXAMPLE
-    for page, markers in pages.items():
+    pages = [
+        (report.REPORT, (growth.BEGIN, growth.END, scale.BEGIN, scale.END)),
+        (scale.SCALING, scale.EXAMPLE),
+    ]
+    for page, markers in pages:
         assert all(page.read_text().count(marker) == 1 for marker in markers), page
 
 
