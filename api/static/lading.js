@@ -4,23 +4,23 @@
  *   const lading = new Lading({ ticket: async () => (await fetch("/my/ticket")).text() });
  *   for await (const event of lading.job(id)) show(event);
  *
- * Without a WebSocket jobs are followed by SSE, and where a proxy holds that back, by polling;
- * both need `headers`. See docs/streams.md.
+ * Without a WebSocket jobs are followed by SSE, or polled where that is held back; both need
+ * `headers`. See docs/streams.md.
  */
 const isEnd = ({ type }) => ["succeeded", "failed", "cancelled"].includes(type);
 const FIRST_PAUSE = 500; // ms, doubled per failure
 const LONGEST_PAUSE = 30_000; // up to this; full jitter
 const OPENS_WITHIN = 10_000; // ms
-const TRIES = 2; // without a socket, then jobs are followed by SSE
+const TRIES = 2; // of a socket; then SSE
 const SILENCE = 40_000; // ms; SSE says something every 15 s
 const POLL_EVERY = 2_000; // ms
 
-const NO_SOCKET = new Error("no socket can be opened");
-const HELD_BACK = new Error("the stream is held back");
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const NO_SOCKET = new Error("no socket opens");
+const HELD_BACK = new Error("held back");
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const backoff = (failures) =>
   pause(Math.random() * Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (failures - 1)));
-/** Bites unless it is fed within so many ms; 0 calls it off. */
+/** Bites unless fed within so many ms; 0 calls it off. */
 const watchdog = (bite) => {
   let timer;
   return (ms) => {
@@ -30,7 +30,7 @@ const watchdog = (bite) => {
 };
 const isRefusal = ({ status }) => status >= 400 && status < 500 && status !== 429;
 
-/** Refused; `status` is HTTP's, or the socket's close code. */
+/** `status` is HTTP's, or the socket's close code. */
 export class LadingError extends Error {
   constructor(status, message) {
     super(message);
@@ -45,54 +45,56 @@ export class Lading {
   #count = 0;
 
   /**
-   * `url` is the API's. `ticket` asks your own server for a new ticket; `headers` gives what
-   * authenticates requests to the API, where a page may know that.
+   * `url` is the API's; `ticket` asks your own server for a new one; `headers` gives what
+   * authenticates requests, where a page may know that.
    */
   constructor({ url = location.origin, headers = async () => ({}), ticket } = {}) {
     this.url = url;
     this.headers = headers;
-    this.ticket = ticket ?? (async () => (await this.#json("/v1/ws-tickets", { method: "POST" })).ticket);
+    this.ticket = ticket ?? (async () => (await this.#ask("/v1/ws-tickets", "POST")).ticket);
   }
 
   /** The job's events after number `after`, until it ends or `signal` is aborted. */
   async *job(id, { after = 0, signal } = {}) {
     const ask = { stream: `job:${id}`, after: { seq: after } };
-    const isNew = ({ seq }) => seq > after && (after = ask.after.seq = seq);
-    try {
-      for await (const { event } of this.#subscribe(ask, signal)) {
-        if (isNew(event)) yield event;
-        if (isEnd(event)) return;
-      }
-    } catch (error) {
-      if (error !== NO_SOCKET) throw error;
-    }
-    let follow = this.#sse;
+    let follow = this.#subscribe;
     for (let failures = 0; !signal?.aborted; ) {
+      const path = `/v1/jobs/${id}/events?after=${ask.after.seq}`;
       try {
-        for await (const event of follow.call(this, id, after, signal)) {
+        for await (const item of follow.call(this, { ask, path, signal })) {
+          const event = item.event ?? item;
           failures = 0;
-          if (isNew(event)) yield event;
+          if (event.seq > ask.after.seq) {
+            ask.after.seq = event.seq;
+            yield event;
+          }
           if (isEnd(event)) return;
         }
         if (follow === this.#poll) await pause(POLL_EVERY);
       } catch (error) {
-        if (isRefusal(error)) throw error;
-        if (error === HELD_BACK) follow = this.#poll;
+        if (error === NO_SOCKET) follow = this.#sse;
+        else if (error === HELD_BACK) follow = this.#poll;
+        else if (follow === this.#subscribe || isRefusal(error)) throw error;
         else await backoff(++failures);
       }
     }
   }
 
   /** What happens to all jobs that fit the `filter`: {event, position}; `after` a position. */
-  async *jobs({ filter, after, signal } = {}) {
-    const ask = { stream: "jobs", filter, after: after && { position: after } };
-    for await (const item of this.#subscribe(ask, signal)) {
+  jobs = (options) => this.#feed("jobs", options);
+
+  /** The bus's events, likewise: `filter: {type: ["user.*"]}`. An `event.id` may come twice. */
+  events = (options) => this.#feed("events", options);
+
+  async *#feed(stream, { filter, after, signal } = {}) {
+    const ask = { stream, filter, after: after && { position: after } };
+    for await (const item of this.#subscribe({ ask, signal })) {
       if (item.position) ask.after = { position: item.position };
       yield item;
     }
   }
 
-  async *#subscribe(ask, signal) {
+  async *#subscribe({ ask, signal }) {
     const id = `s${++this.#count}`;
     const stream = { ask, items: [], wake() {} };
     signal?.addEventListener("abort", () => stream.wake());
@@ -103,7 +105,7 @@ export class Lading {
       while (!signal?.aborted) {
         if (stream.items.length) yield stream.items.shift();
         else if (stream.error) throw stream.error;
-        else await new Promise((resolve) => (stream.wake = resolve));
+        else await new Promise((done) => (stream.wake = done));
       }
     } finally {
       this.#streams.delete(id);
@@ -116,9 +118,9 @@ export class Lading {
     if (this.#socket?.isWelcome) this.#socket.send(JSON.stringify(frame));
   }
 
-  #fail(error, fits = () => true) {
+  #fail(error, fits) {
     for (const stream of this.#streams.values()) {
-      if (fits(stream)) stream.error ??= error;
+      if (!fits || fits(stream)) stream.error ??= error;
       stream.wake();
     }
   }
@@ -179,22 +181,22 @@ export class Lading {
   }
 
   async #again(least) {
-    if (++this.#failures >= TRIES) this.#fail(NO_SOCKET, ({ ask }) => ask.stream !== "jobs");
+    if (++this.#failures >= TRIES) this.#fail(NO_SOCKET, ({ ask }) => !("filter" in ask));
     await pause(least);
     await backoff(this.#failures);
     if (this.#streams.size) this.#connect();
   }
 
-  async *#sse(id, after, signal) {
+  async *#sse({ path, signal }) {
     const stop = new AbortController();
     const feed = watchdog(() => stop.abort());
     try {
       feed(SILENCE);
-      const { body, status } = await this.#request(`/v1/jobs/${id}/events?after=${after}`, {
+      const { body, status } = await this.#request(path, {
         headers: { Accept: "text/event-stream" },
         signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
       });
-      if (status === 204) yield { type: "failed" }; // or not: all is known
+      if (status === 204) yield { type: "failed" }; // or not: it is known
       const reader = body.pipeThrough(new TextDecoderStream()).getReader();
       for (let text = ""; ; feed(SILENCE)) {
         const { done, value } = await reader.read();
@@ -212,12 +214,12 @@ export class Lading {
     }
   }
 
-  async *#poll(id, after) {
-    yield* (await this.#json(`/v1/jobs/${id}/events?after=${after}`)).items;
+  async *#poll({ path }) {
+    yield* (await this.#ask(path)).items;
   }
 
-  async #json(path, options) {
-    return (await this.#request(path, options)).json();
+  async #ask(path, method) {
+    return (await this.#request(path, { method })).json();
   }
 
   async #request(path, { headers, ...options } = {}) {

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect, sync_playwright
 
 from tests.conftest import ROOT
 from tests.e2e.platform import Platform
@@ -158,6 +158,46 @@ def test_the_feed_of_all_jobs_is_followed(page: Page, platform: Platform) -> Non
 
     eventually(is_seen, within=30)
     assert page.evaluate("window.found")[-1] == "succeeded"
+
+
+def test_events_are_followed_through_a_lost_socket(page: Page, platform: Platform) -> None:
+    """Of some types, each once, and those of the time without a socket, too."""
+    dev = platform.dev
+    sockets: list[WebSocketRoute] = []
+
+    def relay(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        socket.connect_to_server()
+
+    page.route_web_socket("**/v1/ws", relay)
+    script = """
+    async ([url, key]) => {
+      const { Lading } = await import(`${url}/static/lading.js`);
+      const lading = new Lading({ url, headers: async () => ({ Authorization: `Bearer ${key}` }) });
+      const filter = { type: ["page.*"] };
+      window.seen = {};
+      for await (const { event } of lading.events({ filter, after: "oldest" }))
+        window.seen[event.id] = [event.event.type, event.event.data];
+    }
+    """
+    page.evaluate(f"window.found = ({script})({[dev['api'], dev['key']]!r}); 0")
+
+    def publish(type_: str, value: int) -> None:
+        body = {"type": type_, "data": value}
+        with platform.client() as client:
+            assert client.post("/v1/events", json=body).status_code == 202
+
+    def seen() -> list[Any]:
+        found: list[Any] = page.evaluate("Object.values(window.seen ?? {})")
+        return found
+
+    publish("page.one", 1)
+    publish("other.one", 2)
+    eventually(lambda: seen() == [["page.one", 1]], within=30)
+    sockets[-1].close(code=1001)
+    publish("page.two", 3)
+    eventually(lambda: seen() == [["page.one", 1], ["page.two", 3]], within=30)
+    assert len(sockets) > 1
 
 
 def test_without_a_socket_a_job_is_followed_by_sse(page: Page, platform: Platform) -> None:
