@@ -1,47 +1,13 @@
 """Following the events of the bus, and what is acknowledged of them."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from lading.client.asking import Asking, place
-from lading.client.exchange import Call, Emit, Pause, Series
-from lading.client.models import Answered
+from lading.client.bus_models import Consumer, StreamedEvent, StreamPage
+from lading.client.exchange import Call, Series
+from lading.client.following_bus import BusFollowing
 from lading.client.verb import series, verb
-
-POLL = 0.5  # seconds between two questions where there was nothing new
-
-
-class StreamedEvent(Answered):
-    """An event as it was accepted."""
-
-    id: UUID  #: its address at the server; the publisher's id is in `event`
-    event: dict[str, Any]  #: the CloudEvent
-    received_at: datetime
-    depth: int
-    error: str | None = None
-    job_id: UUID | None = None  #: whose handler published it
-
-
-class StreamPage(Answered):
-    """The next events, and the position behind them."""
-
-    items: list[StreamedEvent]
-    position: str
-    member: UUID | None = None
-
-
-class Consumer(Answered):
-    """A name under which somebody follows events."""
-
-    name: str
-    types: list[str]
-    position: str  #: acknowledged
-    member: UUID
-    joined_at: datetime
-    acknowledged_at: datetime | None = None
-    created_at: datetime
 
 
 class EventVerbs(Asking):
@@ -49,29 +15,21 @@ class EventVerbs(Asking):
 
     @series
     def follow_events(
-        self, *types: str, after: str | None = None, consumer: str | None = None
+        self,
+        *types: str,
+        after: str | None = None,
+        consumer: str | None = None,
+        patience: float = 300.0,
     ) -> Series[StreamedEvent]:
         """The events of these types (patterns; none: all) as they are published, without end.
 
-        From `after` on, a position, or "oldest" for all that is kept; else from now. With
-        `consumer` it goes on where that was acknowledged, which happens when the events of a page
-        are done with, and the next is asked for: at least once; `after` is where a new one begins.
-        Conflict: another member follows under the name now.
+        From `after` on, a position, or "oldest" for all that is kept; else from now. It reconnects
+        and goes on where it was, until the server is not heard of for `patience` seconds
+        (Unreachable). With `consumer` it goes on where that was acknowledged, which happens when
+        the next event is asked for, of those that waited after a page of them: at least once;
+        `after` is where a new one begins. Conflict: another member follows under the name now.
         """
-        query = {"types": ",".join(types) or None, "consumer": consumer}
-        page = yield from self._ask(StreamPage, "/v1/events/stream", after=after, **query)
-        member = page.member
-        query["consumer"] = None  # joined once: to ask again in its name would take the place back
-        while True:
-            for event in page.items:
-                yield Emit(event)
-            if consumer is not None and member is not None and page.items:
-                yield from self._acknowledge(consumer, page.position, member)
-            if not page.items:
-                yield Pause(POLL)
-            page = yield from self._ask(
-                StreamPage, "/v1/events/stream", after=page.position, **query
-            )
+        return BusFollowing(types, after, consumer, patience).events()
 
     @verb
     def events_after(

@@ -73,6 +73,7 @@ class Message:
 
     type: str
     data: str
+    id: str = ""  #: from where on to ask again; empty: it says nothing of that
 
 
 @dataclass(frozen=True, slots=True)

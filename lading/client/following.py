@@ -81,7 +81,7 @@ class Following:
                 self._trying.heard()
                 heard_nothing = self._plain_works = False
             if reply.type == _BYE:
-                yield Pause(_back_after(reply))
+                yield Pause(back_after(reply))
                 return
             event = _event(reply)
             if event is not None and event.seq > self._seq + 1:
@@ -146,7 +146,7 @@ def _event(message: Message) -> Event | None:
         raise UnexpectedAnswer(f"no event of a job: {message.data[:200]}") from error
 
 
-def _back_after(bye: Message) -> float:
+def back_after(bye: Message) -> float:
     """Seconds: somewhere after half of what the server says, so that not all come at once."""
     try:
         seconds = float(json.loads(bye.data)["retry_after_ms"]) / 1000

@@ -82,7 +82,7 @@ def lost(error: httpx2.RequestError) -> Lost:
 
 
 def message_of(event: httpx2.ServerSentEvent) -> Message:
-    return Message(event.event, event.data)
+    return Message(event.event, event.data, event.id)
 
 
 def _roots(error: BaseException) -> list[BaseException]:
