@@ -255,14 +255,17 @@ class SharedBoard(Board):
         return int(process.index * SIDES + side) * RECORD_BYTES
 
     def _taken(self) -> Iterator[tuple[int, Running]]:
-        for index, mark in enumerate(self._memory[:_SAID_FROM:RECORD_BYTES]):
-            found = self._read(index * RECORD_BYTES, _RUNNING) if mark else None
+        marks = self._memory[:_SAID_FROM:RECORD_BYTES]
+        index = marks.find(_TAKEN)
+        while index >= 0:
+            found = self._read(index * RECORD_BYTES, _RUNNING)
             if found is not None:
                 pid, job_id, *rest = found
                 yield index, Running(pid, UUID(bytes=job_id), *rest)
+            index = marks.find(_TAKEN, index + 1)
 
     def _write(self, start: int, body: bytes) -> None:
-        record = b"\1" + body + _CHECKSUM.pack(zlib.crc32(body)) if body else b""
+        record = _TAKEN + body + _CHECKSUM.pack(zlib.crc32(body)) if body else b""
         self._memory[start : start + RECORD_BYTES] = record.ljust(RECORD_BYTES, b"\0")
 
     def _read(self, start: int, shape: struct.Struct) -> tuple[Any, ...] | None:
@@ -277,6 +280,7 @@ class SharedBoard(Board):
 
 
 _NOTHING = Said()
+_TAKEN = b"\1"  # begins a place that is taken
 _SAID_FROM = PLACES * RECORD_BYTES
 _BYTES = 2 * _SAID_FROM
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Event
@@ -130,7 +131,11 @@ def test_a_reader_never_sees_half_a_record(shared: SharedBoard) -> None:
     writer.start()
     assert ready.wait(10)
     try:
-        seen = {tuple(running) for _ in range(5_000) for running in shared.running()}
+        seen: set[tuple[Any, ...]] = set()
+        readings, end = 0, time.monotonic() + 30
+        while readings < 50_000 or (len(seen) < 2 and time.monotonic() < end):
+            readings += 1
+            seen.update(tuple(running) for running in shared.running())
     finally:
         done.set()
         writer.join(10)
