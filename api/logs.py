@@ -2,13 +2,17 @@
 
 import logging
 import sys
+from datetime import UTC, datetime
 
 import structlog
+from pydantic_core import to_json
+from structlog.contextvars import get_contextvars
 from structlog.typing import Processor
 
 # So uvicorn ends each refusal of a WebSocket's handshake, though the answer was complete.
 _NO_ERROR = "ASGI callable returned without completing handshake."
-_UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
+_ACCESS = "uvicorn.access"
+_UVICORN = ("uvicorn", "uvicorn.error", _ACCESS)
 
 
 def configure_logs() -> None:
@@ -42,10 +46,37 @@ def configure_logs() -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
     logging.getLogger("uvicorn.error").addFilter(_is_news)
+    if not sys.stderr.isatty():
+        _log_access_quickly()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     return record.msg != _NO_ERROR
+
+
+def _log_access_quickly() -> None:
+    """Each request is a line: written without structlog, and without asking who calls."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_AccessLine())
+    logger = logging.getLogger(_ACCESS)
+    logger.handlers, logger.propagate = [handler], False
+    # What no line of ours shows is not found out (Python's Logging HOWTO, "Optimization").
+    logging._srcfile = None  # noqa: SLF001
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+class _AccessLine(logging.Formatter):
+    """The same line as structlog's; that costs five times as much, a tenth of a submission."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "event": record.getMessage(),
+            **get_contextvars(),
+            "logger": record.name,
+            "level": record.levelname.lower(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC),
+        }
+        return to_json(line).decode()
 
 
 def _rendering(*, is_for_people: bool) -> list[Processor]:
