@@ -59,6 +59,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "batches": ("Jobs that were submitted together.", operating.BATCHES),
     "bulk": ("One word said to many jobs.", operating.BULK),
     "keys": ("API keys.", operating.KEYS),
+    "projects": ("Whose jobs, keys and rules are whose.", operating.PROJECTS),
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -206,12 +206,35 @@ def create_key(  # noqa: PLR0917 - what a key can have
     scope: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Patterns of what it may run.")] = None,
     expires_at: Annotated[datetime | None, time_("From then on it opens nothing.")] = None,
+    rate: Annotated[str | None, typer.Option(help="Requests a second, and at once: 10/50.")] = None,
+    project: Annotated[str | None, typer.Option(help="Instead of the key's own.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key, which is shown this once."""
+    chosen = given(role=role, scopes=scope, kinds=kind, expires_at=expires_at, project=project)
+    if rate is not None:
+        chosen["rate"] = _requests(rate)
     with connect(context) as client:
-        chosen = given(role=role, scopes=scope, kinds=kind, expires_at=expires_at)
         tell(client.create_key(name, **chosen), as_json=as_json)
+
+
+def create_project(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ID", help="Lower-case letters, digits, - and _.")],
+    title: Annotated[str | None, typer.Option(help="What people know it by.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a project; `keys create --project` makes its first key."""
+    with connect(context) as client:
+        tell(client.create_project(name, title), as_json=as_json)
+
+
+def _requests(text: str) -> tuple[float, int]:
+    per_second, _, burst = text.partition("/")
+    try:
+        return float(per_second), int(burst)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no rate: 10/50") from None
 
 
 def _watch(client: Client, operation: str, *, as_json: bool) -> None:
@@ -302,6 +325,15 @@ BULK: dict[str, Command] = {
     "stop": shows(
         "Stop one; what is done stays done.", lambda client, name: client.stop_bulk(name)
     ),
+}
+PROJECTS: dict[str, Command] = {
+    "": lists(
+        "List the projects that the key may see.",
+        ("id", "name", "created_at"),
+        lambda client, limit: client.projects(limit=limit),
+    ),
+    "show": shows("Show a project.", lambda client, name: client.project(name)),
+    "create": create_project,
 }
 KEYS: dict[str, Command] = {
     "": lists(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,6 +24,8 @@ from jobs.bus.triggers import TriggerSpec, TriggerView, create_trigger
 from jobs.registry import Registry, load_registry
 from jobs.settings import Settings
 from lading import publish as publish_here
+from lading import testing
+from tests.conftest import ROOT
 from tests.jobs.making import PROJECT
 
 
@@ -202,3 +205,26 @@ def test_nobody_may_call_it_who_was_not_allowed(connection: Connection) -> None:
         {"name": "lading_publish(text, jsonb, jsonb)"},
     )
     assert granted is False
+
+
+def test_what_the_page_shows_is_published(engine: Engine) -> None:
+    """The last three blocks of docs/how-to/react-to-events.md that are no JSON."""
+    page = (ROOT / "docs/how-to/react-to-events.md").read_text()
+    blocks = re.findall(r"^```(python|sql)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (_, handler), (_, program), (language, statement) = blocks[-3:]
+    found: dict[str, Any] = {}
+    exec(compile(handler, "react-to-events.md", "exec", dont_inherit=True), found)
+    done = testing.run(found["pay"], {"email": "ada@example.com"})
+    assert [event.type for event in done.published] == ["order.paid", "order.seen"]
+    assert language == "sql"
+    events = sa.text("SELECT envelope FROM cloud_event WHERE event_id = 'user-17'")
+    with engine.connect() as connection, Session(connection) as session:
+        exec(
+            compile(program, "react-to-events.md", "exec", dont_inherit=True), {"session": session}
+        )
+        (first,) = session.execute(events).scalars()
+        assert (first["type"], first["data"]) == ("user.created", {"email": "ada@example.com"})
+        session.rollback()
+        session.execute(sa.text(statement.replace(":", "\\:")))
+        (event,) = session.execute(events).scalars()
+        assert (event["subject"], event["data"]) == ("17", first["data"])

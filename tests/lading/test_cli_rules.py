@@ -142,3 +142,16 @@ def test_keys_are_made_and_deleted(lading: Run) -> None:
 def test_a_group_lists_what_there_is(lading: Run, command: str) -> None:
     assert lading(command, "--json").code == 0
     assert lading(command, "nonsense").code == 2
+
+
+def test_projects_are_made_with_their_keys(lading: Run) -> None:
+    made = lading("projects", "create", "cli-project", "--title", "Ours", "--json").json
+    assert (made["id"], made["name"]) == ("cli-project", "Ours")
+    assert lading("projects", "show", "cli-project", "--json").json == made
+    assert "cli-project" in lading("projects").out
+    assert lading("projects", "create", "cli-project").code != 0
+    options = ("--role", "reader", "--project", "cli-project", "--rate", "10/50")
+    key = lading("keys", "create", "first", *options, "--json").json
+    assert key["rate"] == {"per_second": 10, "burst": 50}
+    assert key["id"] not in lading("keys").out, "it belongs to the other project"
+    assert lading("keys", "create", "wrong", "--rate", "often").code == 2
