@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -111,3 +112,15 @@ def problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]
     assert document["request_id"] == response.headers["x-request-id"]
     assert {"type", "title", "detail"} <= document.keys()
     return document
+
+
+def at_once(ask: Callable[[], httpx2.Response], count: int) -> list[httpx2.Response]:
+    """The answers to so many requests that leave together."""
+    start = threading.Barrier(count)
+
+    def one() -> httpx2.Response:
+        start.wait()
+        return ask()
+
+    with ThreadPoolExecutor(count) as pool:
+        return [each.result() for each in [pool.submit(one) for _ in range(count)]]

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from api import schemas
-from tests.api.serving import Api, problem
+from tests.api.serving import Api, at_once, problem
 
 ECHO: dict[str, Any] = {"kind": "test.echo", "args": {}}
 NOBODY = "00000000-0000-7000-8000-000000000000"
@@ -34,6 +36,26 @@ def test_a_unique_key_answers_by_its_policy(api: Api) -> None:
     for verb, status in (("retry", 409), ("rerun", 409)):
         answer = api.http.post(f"/v1/jobs/{job['id']}/{verb}")
         assert problem(answer, status, "unique-conflict")["job_id"] == replacing.json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "answers"),
+    [("reject", {202, 409}), ("return", {200, 202}), ("replace", {202, 409})],
+)
+def test_of_concurrent_submissions_of_a_key_one_job_is_left(
+    api: Api, policy: str, answers: set[int]
+) -> None:
+    key = f"raced-{policy}"
+    told = at_once(lambda: api.http.post("/v1/jobs", json=unique(key, policy)), 8)
+    assert {each.status_code for each in told} <= answers
+    accepted = {each.json()["id"] for each in told if each.status_code == 202}
+    live = [job for job in map(api.job, accepted) if job["state"] == "queued"]
+    assert len(live) == 1
+    if policy != "replace":
+        assert accepted == {live[0]["id"]}
+        named = {each.json().get("job_id") or each.json().get("id") for each in told}
+        assert named == accepted
+        assert sum(each.status_code == 202 for each in told) == 1
 
 
 def test_a_batch_is_kept_with_its_counts_and_callbacks(api: Api) -> None:

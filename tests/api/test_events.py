@@ -8,7 +8,7 @@ import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
-from tests.api.serving import Api, problem
+from tests.api.serving import Api, at_once, problem
 
 EVENT: dict[str, Any] = {
     "specversion": "1.0",
@@ -60,6 +60,16 @@ def test_the_same_source_and_id_is_200_with_the_first(api: Api) -> None:
     assert (first.status_code, again.status_code) == (202, 200)
     assert again.json() == first.json()
     assert first.json()["event"] == sent
+
+
+def test_of_concurrent_twins_one_is_accepted_and_makes_the_job(api: Api) -> None:
+    sent = whole()
+    told = at_once(lambda: post(api, sent), 8)
+    assert sorted(each.status_code for each in told) == [200] * 7 + [202]
+    assert len({each.json()["id"] for each in told}) == 1
+    (made,) = {tuple(each.json()["jobs"]) for each in told}
+    assert len(made) == 1
+    assert api.job(made[0])["args"] == {"value": 17}
 
 
 def test_a_plain_events_idempotency_key_is_its_id(api: Api) -> None:
