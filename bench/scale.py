@@ -64,7 +64,7 @@ ONE, SEVERAL = Shape(1, 1, 1), Shape(2, 3, 2)
 class Amounts(NamedTuple):
     """How much."""
 
-    jobs: int = 3000  #: a round, rounded down to what the APIs share
+    jobs: int = 2000  #: a round, rounded down to what the APIs share
     rounds: int = 3  #: of a turn
     turns: int = 2  #: of each shape
     warm_up: int = 400
