@@ -42,7 +42,7 @@ _MISFIRE = (
 )
 _OVERLAP = (
     "While an earlier job of the schedule has not ended: `allow` the next, `skip` it, or"
-    " `cancel_old`"
+    " `cancel_old`, which hands a `unique` key on: the new job waits for the end of one that runs"
 )
 
 
