@@ -7,8 +7,10 @@ thousand sockets. Whatever is not quite so simple goes the usual way (decision 1
 """
 
 import struct
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from starlette.types import Message, Scope, Send
+from starlette.types import Message, Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
@@ -24,7 +26,8 @@ class Wire:
     __slots__ = ("_connection", "send")
 
     def __init__(self, scope: Scope) -> None:
-        self.send: Send = scope[SEND]  #: OSError when the client has left
+        #: OSError when the client has left
+        self.send: Callable[[Message], Coroutine[Any, Any, None]] = scope[SEND]
         server = getattr(self.send, "__self__", None)
         is_known = type(server) is WebSocketsSansIOProtocol and not server.conn.extensions
         self._connection: WebSocketsSansIOProtocol | None = server if is_known else None
