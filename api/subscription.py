@@ -22,10 +22,33 @@ CONNECT_WITHIN = 2.0  # seconds
 QUIET = 5.0  # seconds without a message after which Redis is asked whether it is there
 FIRST_PAUSE = 0.1  # seconds between two tries to reach Redis; doubles
 LONGEST_PAUSE = 2.0  # seconds; as long as a stream without hints is late
+BUSY = 300  # hints a second; beyond, those of GATHER share what it costs to wake up for them
+PACE_OF = 0.1  # seconds in which they are counted
+GATHER = 0.004  # seconds; a lone job's hints never wait
+AT_ONCE = 0.0005  # seconds; what took longer to come was not there yet when it was asked for
 BURST = 64  # hints, after which other tasks have their turn
 LINGER = 10.0  # seconds a subscription is kept after the last one who wanted it
 
 _log = structlog.get_logger(__name__)
+
+
+class Pace:
+    """Whether so many hints come that it pays to wait a moment for more. Times are seconds."""
+
+    def __init__(self, now: float) -> None:
+        self._since, self._heard, self._is_busy = now, 0, False
+
+    def count(self, hints: int) -> None:
+        """They have come."""
+        self._heard += hints
+
+    def is_busy_at(self, now: float) -> bool:
+        """By what came in the last PACE_OF, or since it was asked before that."""
+        seconds = now - self._since
+        if seconds >= PACE_OF:
+            self._is_busy = self._heard > BUSY * seconds
+            self._since, self._heard = now, 0
+        return self._is_busy
 
 
 class Subscription:
@@ -110,15 +133,21 @@ class Subscription:
             await asyncio.gather(listening, return_exceptions=True)
 
     async def _listen(self, pubsub: PubSub) -> None:
-        in_a_row = 0
+        loop, in_a_row = asyncio.get_running_loop(), 0
+        pace = Pace(loop.time())
         while True:
+            asked_at = loop.time()
             kind, *_, said = await pubsub.parse_response()
+            now = loop.time()
+            if pace.is_busy_at(now) and now > asked_at + AT_ONCE:
+                await asyncio.sleep(GATHER)
             self._heard += 1
             if kind == b"message":
                 lines = said.split(b"\n")
                 for line in lines:
                     self._on_message(line)
                 in_a_row += len(lines)
+                pace.count(len(lines))
             elif kind == b"subscribe":
                 self._on_open()
             if in_a_row >= BURST:

@@ -5,9 +5,11 @@ from asyncio import StreamWriter
 from collections.abc import Iterable
 
 import pytest
+from redis.asyncio import Redis
 
-from api.subscription import Subscription
+from api.subscription import BUSY, PACE_OF, Pace, Subscription
 from dev.valkey import EmbeddedValkey
+from jobs.hints import EVENTS
 
 pytestmark = pytest.mark.anyio
 drain, writelines = StreamWriter.drain, StreamWriter.writelines
@@ -48,3 +50,36 @@ async def test_a_cancel_that_comes_as_something_was_sent_is_heeded(
     assert done
     assert running.cancelled()
     assert cancels == 1
+
+
+async def test_hints_wait_for_others_only_while_many_come() -> None:
+    pace, many = Pace(0.0), int(BUSY * PACE_OF) + 1
+    pace.count(many)
+    assert not pace.is_busy_at(PACE_OF / 2)
+    assert pace.is_busy_at(PACE_OF)
+    pace.count(many)
+    assert pace.is_busy_at(2 * PACE_OF)
+    pace.count(many)
+    assert not pace.is_busy_at(10.0), "as many in eight seconds are few"
+
+
+async def test_every_one_of_many_hints_is_heard_in_order(valkey: EmbeddedValkey) -> None:
+    heard: list[bytes] = []
+    opened, done = asyncio.Event(), asyncio.Event()
+
+    def hear(hint: bytes) -> None:
+        heard.append(hint)
+        if hint == b"2999":
+            done.set()
+
+    subscription = Subscription(valkey.url, on_open=opened.set, on_message=hear)
+    running = asyncio.create_task(subscription.run())
+    subscription.want()
+    async with asyncio.timeout(30), Redis.from_url(valkey.url) as client:
+        await opened.wait()
+        for first in range(0, 3000, 2):
+            await client.publish(EVENTS, f"{first}\n{first + 1}")
+        await done.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    assert heard == [str(number).encode() for number in range(3000)]
