@@ -27,7 +27,7 @@ class Registry(Mapping[str, Kind]):
                 )
             if kind.schedule is not None:
                 try:
-                    Cron(kind.schedule, kind.timezone).check()
+                    Cron(kind.schedule.cron, kind.schedule.timezone).check()
                 except NoTiming as flaw:
                     raise ValueError(f"the {flaw.field} of {kind.name}: {flaw}") from flaw
         self._kinds = MappingProxyType(dict(sorted(found.items())))

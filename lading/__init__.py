@@ -11,6 +11,7 @@ from lading.context import AsyncJobContext, JobContext, StoredFile
 from lading.outbox import enqueue, publish
 from lading.outcomes import Cancel, Fail, JobCancelled, JobTimeout, Retry
 from lading.retry import RetryPolicy
+from lading.schedules import Schedule
 from lading.triggers import on
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ __all__ = [
     "PublishedEvent",
     "Retry",
     "RetryPolicy",
+    "Schedule",
     "StillRunning",
     "StoredFile",
     "Unauthorized",

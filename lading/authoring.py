@@ -5,8 +5,9 @@ the server collects the kinds of the modules that it was told of.
 """
 
 import inspect
+import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ByteSize, TypeAdapter, ValidationError
 
 from lading.durations import as_timedelta
 from lading.retry import RetryPolicy
+from lading.schedules import Schedule
 
 Handler = Callable[[Any, Any], Any | Awaitable[Any]]
 HandlerT = TypeVar("HandlerT", bound=Handler)
@@ -39,8 +41,7 @@ class Kind:
     timeout: timedelta | None = None  #: hard limit of one attempt; None: no limit
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     memory_limit: int | None = None  #: bytes that an attempt may add to its process; None: any
-    schedule: str | None = None  #: cron: a job without args whenever it says so
-    timezone: str = "UTC"  #: of the schedule
+    schedule: Schedule | None = None
     concurrency: int | None = None  #: attempts at a time in a project; None: any number
 
     @property
@@ -62,7 +63,7 @@ def job(
     timeout: float | timedelta | None = None,
     retry: RetryPolicy | None = None,
     memory_limit: int | str | None = None,
-    schedule: str | None = None,
+    schedule: str | Schedule | None = None,
     timezone: str | None = None,
     concurrency: int | None = None,
 ) -> Callable[[HandlerT], HandlerT]:
@@ -74,9 +75,10 @@ def job(
     (bytes, or text like "512MiB") is how much memory an attempt may add to its process, with the
     processes that it makes; one that takes more is killed, which counts as a crash. It is kept by
     pool processes on Linux: a kind of `io` cannot have one. `schedule` (cron: `0 7 * * 1-5`) makes
-    a job with the args `{}` at these times of the IANA `timezone`, UTC if none is given.
-    `concurrency` is how many attempts may run at a time, over all workers; an operator may set
-    another limit. ValueError or TypeError when a name, a number or the signature is not as said.
+    a job with the args `{}` at these times of the IANA `timezone`, UTC if none is given; a
+    `Schedule` says more of it. `concurrency` is how many attempts may run at a time, over all
+    workers; an operator may set another limit. ValueError or TypeError when a name, a number or
+    the signature is not as said.
     """
     _check(NAME, "kind", name)
     _check(QUEUE, "queue", queue)
@@ -85,16 +87,15 @@ def job(
     limit = None if timeout is None else as_timedelta(timeout)
     if limit == timedelta():
         raise ValueError(f"the timeout of {name} is longer than 0 s")
-    if timezone is not None and schedule is None:
-        raise ValueError(f"{name} has a timezone, and no schedule that it could be of")
+    planned = _schedule(name, schedule, timezone)
     if concurrency is not None and concurrency < 1:
         raise ValueError(f"the concurrency of {name} is 1 or more, not {concurrency}")
     most_memory = None if memory_limit is None else _size(name, memory_limit)
 
     def decorate(function: HandlerT) -> HandlerT:
         args_model, result_type = _signature(name, function)
-        if schedule is not None:
-            _check_needs_no_args(name, args_model)
+        if planned is not None:
+            _check_accepts(name, args_model, planned.args)
         policy = retry or RetryPolicy()
         kind = Kind(
             name,
@@ -106,8 +107,7 @@ def job(
             limit,
             policy,
             most_memory,
-            schedule,
-            timezone or "UTC",
+            planned,
             concurrency,
         )
         setattr(function, _ATTRIBUTE, kind)
@@ -134,12 +134,24 @@ def _check(pattern: re.Pattern[str], what: str, name: str) -> None:
         )
 
 
-def _check_needs_no_args(name: str, args_model: type[BaseModel]) -> None:
+def _schedule(name: str, given: str | Schedule | None, timezone: str | None) -> Schedule | None:
+    if isinstance(given, str):
+        return Schedule(cron=given, timezone=timezone or "UTC")
+    if timezone is not None:
+        where = (
+            "no schedule that it could be of" if given is None else "a Schedule, where it belongs"
+        )
+        raise ValueError(f"{name} has a timezone, and {where}")
+    return given
+
+
+def _check_accepts(name: str, args_model: type[BaseModel], args: Mapping[str, Any]) -> None:
+    text = json.dumps(dict(args))
     try:
-        args_model.model_validate_json("{}")
+        args_model.model_validate_json(text)
     except ValidationError as error:
         raise TypeError(
-            f"{name} has a schedule, so {args_model.__name__} must accept {{}}: {error}"
+            f"{name} has a schedule, so {args_model.__name__} must accept {text}: {error}"
         ) from None
 
 

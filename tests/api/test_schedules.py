@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from api.schedules import answers
-from lading import testing
+from lading import Schedule, testing
 from lading.authoring import find_kind
 from tests.api.serving import Api, problem
 from tests.conftest import ROOT
@@ -161,12 +161,13 @@ def test_the_how_to_does_what_it_says(api: Api) -> None:
     assert len(bodies) == 3
     for body in bodies:
         assert api.http.post("/v1/schedules", json=json.loads(body)).status_code == 201
-    _, python = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    _, *python = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
-    exec(python, names)
+    exec("\n".join(python), names)
+    assert testing.run(names["count"], names["plan"].args).result == "counted eu"
     kind = find_kind(names["report"])
     assert kind is not None
-    assert (kind.schedule, kind.timezone) == ("0 7 * * 1-5", "Europe/Berlin")
+    assert kind.schedule == Schedule(cron="0 7 * * 1-5", timezone="Europe/Berlin")
     labels = {"lading.tick": "2026-11-23T07:00:00+01:00"}
     run = testing.run(names["report"], {}, labels=labels)
     assert run.result == "the report of Monday, 2026-11-23"

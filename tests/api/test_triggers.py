@@ -198,7 +198,7 @@ def test_a_trigger_of_another_project_is_404(api: Api) -> None:
 
 
 def test_its_jobs_are_tied_as_a_submission_says(api: Api) -> None:
-    ties = {
+    ties: dict[str, Any] = {
         "unique": {"key": "{data.id}", "scope": "queued", "on_conflict": "return"},
         "concurrency": {"key": "tied", "limit": None},
         "webhook": {"url": "https://example.org/hooks"},

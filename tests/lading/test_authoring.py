@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from lading import JobContext, job
+from lading import JobContext, Schedule, job
 from lading.authoring import find_kind
 
 
@@ -40,7 +40,7 @@ def test_a_schedule_stands_beside_its_kind() -> None:
     made = job("test.daily", schedule="0 7 * * *", timezone="Europe/Berlin")(nothing)
     kind = find_kind(made)
     assert kind is not None
-    assert (kind.schedule, kind.timezone) == ("0 7 * * *", "Europe/Berlin")
+    assert kind.schedule == Schedule(cron="0 7 * * *", timezone="Europe/Berlin")
 
 
 def test_a_scheduled_kind_needs_no_args() -> None:
@@ -48,6 +48,33 @@ def test_a_scheduled_kind_needs_no_args() -> None:
 
     with pytest.raises(TypeError, match=r"test\.greet has a schedule, so Named must accept {}"):
         job("test.greet", schedule="0 7 * * *")(greet)
+
+
+def test_a_schedule_says_more_in_words_of_its_own() -> None:
+    def greet(context: JobContext, args: Named) -> None: ...
+
+    plan = Schedule(cron="0 7 * * *", args={"name": "Ann"}, overlap="skip")
+    kind = find_kind(job("test.greet", schedule=plan)(greet))
+    assert kind is not None
+    assert kind.schedule is plan
+    with pytest.raises(ValueError, match="a Schedule, where it belongs"):
+        job("test.greet", schedule=plan, timezone="Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"overlap": "never"},
+        {"misfire": "none"},
+        {"misfire_max": 0},
+        {"expires_in": -1},
+        {"webhook": {"url": "https://example.org", "secret": "whsec_MfKQ9r8GKYqrTwjU"}},
+    ],
+    ids=["overlap", "misfire", "misfire_max", "expires_in", "secret"],
+)
+def test_what_no_schedule_has_is_refused(words: Any) -> None:
+    with pytest.raises(ValueError, match=r"none of|1 … 1000|not negative|no secret"):
+        Schedule(cron="0 7 * * *", **words)
 
 
 def test_a_timezone_is_of_a_schedule() -> None:

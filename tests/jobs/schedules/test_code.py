@@ -14,7 +14,7 @@ from jobs.registry import Registry
 from jobs.schedules import store
 from jobs.schedules.code import GONE_AFTER, forget_gone, register_schedules
 from jobs.schedules.store import ScheduleView
-from lading import JobContext, job
+from lading import JobContext, Schedule, job
 from lading.authoring import find_kind
 from tests.jobs.schedules.making import PROJECT, be_late, jobs_of, turn
 
@@ -68,6 +68,38 @@ def test_its_ticks_make_jobs_without_args(connection: Connection) -> None:
     connection.execute(sa.text("UPDATE schedule SET next_at = date_trunc('minute', now())"))
     turn(connection)
     assert [each.args for each in jobs_of(connection, schedule)] == [{}]
+
+
+def test_what_a_schedule_says_of_its_jobs_is_theirs(connection: Connection) -> None:
+    plan = Schedule(
+        cron="* * * * *", args={"day": "monday"}, labels={"a": "b"}, priority=8, overlap="skip"
+    )
+    assert register_schedules(connection, code(schedule=plan))
+    schedule = found(connection)
+    assert (schedule.overlap, schedule.misfire) == ("skip", "last")
+    connection.execute(sa.text("UPDATE schedule SET next_at = date_trunc('minute', now())"))
+    turn(connection)
+    [made] = jobs_of(connection, schedule)
+    assert (made.args, made.priority, made.labels["a"]) == ({"day": "monday"}, 8, "b")
+
+
+def test_a_due_tick_stays_due_where_other_words_change(connection: Connection) -> None:
+    register_schedules(connection, code(schedule=Schedule(cron="0 7 * * *", priority=3)))
+    due = sa.text("UPDATE schedule SET next_at = now() RETURNING next_at")
+    due_at = connection.execute(due).scalar_one()
+    again = code(schedule=Schedule(cron="0 7 * * *", priority=4, args={"day": "friday"}))
+    assert register_schedules(connection, again)
+    assert not register_schedules(connection, again)
+    changed = found(connection)
+    assert (changed.priority, changed.args) == (4, {"day": "friday"})
+    assert changed.next_at == due_at
+
+
+def test_one_that_can_make_no_job_is_as_good_as_none(connection: Connection) -> None:
+    register_schedules(connection, code(schedule="* * * * *"))
+    impossible = Schedule(cron="* * * * *", labels={"lading.tick": "mine"})
+    assert register_schedules(connection, code(schedule=impossible))
+    assert found(connection).gone_at is not None
 
 
 def test_what_the_code_says_is_changed_there(connection: Connection) -> None:
