@@ -3,7 +3,8 @@
 Of N API processes each lets the whole rate through, so that a key with 10 requests a second may
 send up to N times 10; what is exact costs a round trip for each request. The fields RateLimit and
 RateLimit-Policy are those of draft-ietf-httpapi-ratelimit-headers-10: `q` requests in `w` seconds,
-of which `r` are left, and all again in `t` seconds.
+of which `r` are left, and all again in `t` seconds; of a refusal `t` is when to come back, as the
+draft has it beside a Retry-After.
 """
 
 import math
@@ -56,10 +57,11 @@ class Rates:
 
 
 def _headers(left: float, rate: float, burst: int, *, is_granted: bool) -> dict[str, str]:
+    wait = math.ceil((burst - left) / rate) if is_granted else math.ceil((1 - left) / rate)
     headers = {
         "RateLimit-Policy": f'"{POLICY}";q={burst};w={math.ceil(burst / rate)}',
-        "RateLimit": f'"{POLICY}";r={math.floor(left)};t={math.ceil((burst - left) / rate)}',
+        "RateLimit": f'"{POLICY}";r={math.floor(left)};t={wait}',
     }
     if not is_granted:
-        headers["Retry-After"] = str(max(1, math.ceil((1 - left) / rate)))
+        headers["Retry-After"] = str(wait)
     return headers

@@ -48,8 +48,10 @@ standing_gate AS MATERIALIZED (
 ),
 gates AS MATERIALIZED (
     SELECT standing_gate.*, held.running, held.rung, bucket.tokens,
-           statement_timestamp() + greatest(0, debt - (rate_burst - 1) * spacing)
-               * interval '1 s' AS next_start_at,
+           CASE WHEN spacing IS NOT NULL THEN
+               statement_timestamp() + greatest(0, debt - (rate_burst - 1) * spacing)
+               * interval '1 s'
+           END AS next_start_at,
            CASE WHEN paused THEN 0 WHEN concurrency IS NOT NULL OR spacing IS NOT NULL THEN
                greatest(0, least(concurrency - held.running - held.rung,
                                  bucket.tokens, rate_burst - held.rung))::integer

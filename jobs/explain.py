@@ -18,6 +18,7 @@ from jobs.gates import Gate, GateView, Scope, stand
 from jobs.states import FINAL, JobState
 
 MOST_NAMED = 10  # jobs that hold a slot, or are waited for
+MOST_TOLD = 3  # of them stand in the sentence
 MOST_AHEAD = 10_000  # are counted; then it says so many at least
 
 
@@ -77,8 +78,7 @@ def _gates(connection: Connection, job: Row[Any]) -> Iterator[Reason]:
         if view.concurrency is not None and view.running + view.rung >= view.concurrency:
             yield _full(view, _holders(connection, job.project_id, view))
     for view in views:
-        is_spent = view.free == 0 and view.rate_limit is not None and not view.paused
-        if is_spent and (view.concurrency is None or view.running + view.rung < view.concurrency):
+        if view.rate_burst is not None and (view.tokens == 0 or view.rung >= view.rate_burst):
             yield _too_fast(view)
 
 
@@ -103,17 +103,19 @@ def _full(view: GateView, holders: list[UUID]) -> Reason:
     return Reason(
         "limit-full",
         f"{view} lets {view.concurrency} run at a time: {view.running} run, and {view.rung} have"
-        " been offered to workers",
+        f" been offered to workers; it is held by {_told(holders, view.running + view.rung)}",
         f"Wait until one has ended, or set another limit: PUT /v1/limits/{view}.",
         {"limit": str(view), "concurrency": view.concurrency, "held_by": holders},
     )
 
 
 def _too_fast(view: GateView) -> Reason:
+    next_one = f"the next may at {view.next_start_at:%Y-%m-%d %H:%M:%S} UTC"
+    if view.tokens:
+        next_one = f"{view.rung} have been offered to workers, as many as may start at once"
     return Reason(
         "rate",
-        f"{view} lets {view.rate_limit} start in {view.rate_seconds:g} s: the next may at"
-        f" {view.next_start_at:%Y-%m-%d %H:%M:%S} UTC",
+        f"{view} lets {view.rate_limit} start in {view.rate_seconds:g} s: {next_one}",
         f"Wait, or set another rate: PUT /v1/limits/{view}.",
         {"limit": str(view), "until": view.next_start_at},
     )
@@ -125,7 +127,7 @@ def _holders(connection: Connection, project_id: str, view: GateView) -> list[UU
 
 
 def _parents(connection: Connection, job: Row[Any]) -> Iterator[Reason]:
-    if job.state != JobState.WAITING:
+    if job.state != JobState.WAITING or job.parents_left <= 0:
         return
     ties = connection.execute(_PARENTS, {"job": job.id, "most": MOST_NAMED}).all()
     for tie in ties:
@@ -137,13 +139,26 @@ def _parents(connection: Connection, job: Row[Any]) -> Iterator[Reason]:
                 {"jobs": [], "batch": tie.parent_id},
             )
             return
-    count, end = job.parents_left, "end" if any(tie.any_end for tie in ties) else "succeed"
+    if not ties:  # the last parent has just ended
+        return
+    parents, count = [tie.parent_id for tie in ties], job.parents_left
+    end = "end" if any(tie.any_end for tie in ties) else "succeed"
     yield Reason(
         "waits-for",
-        f"it waits for {count} {'job' if count == 1 else 'jobs'} to {end}",
-        "See what keeps them: GET /v1/jobs/{id}/explain of each.",
-        {"jobs": [tie.parent_id for tie in ties]},
+        f"it waits for {_count(count)} to {end}: {_told(parents, count)}",
+        f"See what keeps {'it' if count == 1 else 'the first'}: GET /v1/jobs/{parents[0]}/explain.",
+        {"jobs": parents},
     )
+
+
+def _told(ids: list[UUID], count: int) -> str:
+    """The first of so many jobs."""
+    more = count - len(ids[:MOST_TOLD])
+    return ", ".join(map(str, ids[:MOST_TOLD])) + (f" and {more} more" if more > 0 else "")
+
+
+def _count(jobs: int) -> str:
+    return "1 job" if jobs == 1 else f"{jobs} jobs"
 
 
 def _workers(connection: Connection, job: Row[Any], lease: timedelta) -> Iterator[Reason]:
@@ -166,12 +181,15 @@ def _workers(connection: Connection, job: Row[Any], lease: timedelta) -> Iterato
 
 
 def _times(job: Row[Any]) -> Iterator[Reason]:
-    if job.run_at is not None and job.state in {JobState.SCHEDULED, JobState.RETRYING}:
-        what = "an attempt failed, and the next one" if job.state == JobState.RETRYING else "it"
+    what = "an attempt failed, and the next one" if job.state == JobState.RETRYING else "it"
+    advice = f"POST /v1/jobs/{job.id}/run-now starts it without waiting."
+    if job.state == JobState.WAITING:
+        advice = f"POST /v1/jobs/{job.id}/rerun starts another that waits for nothing."
+    if job.is_early or job.state in {JobState.SCHEDULED, JobState.RETRYING}:
         yield Reason(
             "not-due",
             f"{what} may start at {job.run_at:%Y-%m-%d %H:%M:%S} UTC",
-            f"POST /v1/jobs/{job.id}/run-now starts it without waiting.",
+            advice,
             {"run_at": job.run_at},
         )
 
@@ -184,12 +202,13 @@ def _in_line(job: Row[Any], ahead: int | None) -> Reason:
             "If all are busy for long, start more workers.",
             {"at": job.rung_at},
         )
-    count = f"{ahead} or more" if ahead == MOST_AHEAD else str(ahead)
+    count = f"{ahead} or more jobs" if ahead == MOST_AHEAD else _count(ahead or 0)
+    come = "comes" if ahead == 1 else "come"
     return Reason(
         "in-line",
-        f"{count} jobs of its queue come first, by priority and age; keys take turns",
-        "Start more workers, or submit what is urgent with a higher priority.",
-        {},
+        f"{count} of its queue {come} first, by priority and age; keys take turns",
+        "Start more workers, or raise its priority: POST /v1/bulk with the op reprioritise.",
+        {"ahead": ahead},
     )
 
 
@@ -215,7 +234,7 @@ def _ended(job: Row[Any]) -> Reason:
 _JOB = sa.text("""
 SELECT id, project_id, kind, CAST(state AS text) AS state, queue, priority, attempt, run_at,
        queued_at, started_at, finished_at, rung_at, worker, cancel_requested, concurrency_key,
-       parents_left
+       parents_left, state = 'waiting' AND run_at > statement_timestamp() AS is_early
 FROM job WHERE id = :job AND project_id = :project
 """)
 _SERVED = sa.text(f"""

@@ -60,6 +60,7 @@ class GateView(NamedTuple):
     running: int  #: attempts that count against the limits; 0 where there are none
     rung: int  #: bells that do
     free: int | None  #: so many more may be rung just now; None: any number
+    tokens: float | None  #: so many more may start now as the rate allows it; None: any number
     next_start_at: datetime | None  #: as the rate allows it; None: there is no rate
     changed_at: datetime | None
 
@@ -103,7 +104,8 @@ def set_limit(
 ) -> GateView:
     """The gate has these limits and no others; None: as many as there are.
 
-    What runs beyond a lower limit goes on. Waits for dispatchers that are counting just now.
+    What runs beyond a lower limit goes on. As many starts stay spent as were, and come back as the
+    new rate lets them. Waits for dispatchers that are counting just now.
     Locks, until the caller commits: the dispatchers' counting, the gate, and the jobs whose bells
     hang behind it.
     """
@@ -199,6 +201,11 @@ VALUES (:project, :scope, :name, :concurrency, CAST(:limit AS integer),
 ON CONFLICT (project_id, scope, name) DO UPDATE
 SET concurrency = excluded.concurrency, rate_limit = excluded.rate_limit,
     rate_seconds = excluded.rate_seconds, rate_burst = excluded.rate_burst,
+    rate_spent_until = CASE WHEN gate.rate_spent_until > clock_timestamp() THEN
+        clock_timestamp() + excluded.rate_seconds / excluded.rate_limit * interval '1 s'
+        * least(extract(epoch FROM gate.rate_spent_until - clock_timestamp())
+                * gate.rate_limit / gate.rate_seconds, excluded.rate_burst)
+    END,
     changed_at = clock_timestamp()
 """)
 _OURS = "project_id = :project AND scope = :scope AND name = :name"
