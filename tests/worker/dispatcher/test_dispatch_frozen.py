@@ -28,7 +28,7 @@ NOW = select(func.clock_timestamp())
 BUSY_PICK = text("""
 SELECT pid FROM pg_stat_activity
 WHERE application_name = 'lading dispatcher' AND wait_event_type = 'Lock'
-  AND query LIKE '%WITH room%'
+  AND query LIKE '%WITH hanging%'
 """)
 IS_HELD = text("""
 SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
