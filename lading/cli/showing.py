@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lading.cli.words import ago, json_line, one_line, percent, plain, span
+from lading.cli.words import ago, apart, json_line, one_line, percent, plain, span
 from lading.client import Explanation, File, Job, Kind, LogLine, Queue, Worker
 
 PIPE_WIDTH = 200  # columns, where there is no terminal that has a width
@@ -106,9 +106,9 @@ def _member(model: Any, path: str) -> Any:
 
 
 def _cell(value: Any) -> str | Text:
+    if value is None or value in ([], {}):  # as a pattern {} would fit any dict
+        return ""
     match value:
-        case None | [] | {}:
-            return ""
         case bool():
             return "yes" if value else "no"
         case datetime():
@@ -248,4 +248,4 @@ def _pretty(document: Any) -> str:
 def _moment(moment: Any) -> str | None:
     if moment is None:
         return None
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %z} ({ago(moment)})"
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %z} ({apart(moment)})"

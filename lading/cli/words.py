@@ -9,6 +9,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS)})?")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+CLOCK_SLACK = 1.0  # seconds by which this machine's clock may be behind the server's
 
 
 def plain(text: object) -> str:
@@ -46,6 +47,12 @@ def span(seconds: float | None) -> str:
 def ago(moment: datetime | None) -> str:
     """How long it is since then."""
     return "" if moment is None else f"{span(since(moment))} ago"
+
+
+def apart(moment: datetime) -> str:
+    """How long it is since then, or until then where that is to come."""
+    ahead = (moment - datetime.now(UTC)).total_seconds()
+    return f"in {span(ahead)}" if ahead > CLOCK_SLACK else ago(moment)
 
 
 def since(moment: datetime) -> float:

@@ -1,6 +1,7 @@
 """Commands of what decides on jobs, and of operators, against a real API."""
 
 import json
+import re
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,6 +23,10 @@ def test_schedules_are_made_changed_run_and_deleted(lading: Run, client: Client)
     assert name in {each["name"] for each in lading("schedules", "--json").lines}
     changed = lading("schedules", "update", schedule.id, '{"every": 60, "labels": {}}', "--json")
     assert (changed.json["every"], changed.json["cron"], changed.json["labels"]) == (60, None, {})
+    far = '{"at": "2090-01-01T00:00:00Z"}'
+    lading("schedules", "update", schedule.id, far)
+    shown = lading("schedules", "show", schedule.id).out
+    assert re.search(r"next at .*\(in \d+ d\)", shown), shown
     assert lading("schedules", "pause", schedule.id, "--json").json["state"] == "paused"
     assert "active" in lading("schedules", "resume", schedule.id).out
     job = lading("schedules", "run", schedule.id, "--json").json
@@ -38,6 +43,9 @@ def test_triggers_are_tried_and_replayed(lading: Run, client: Client) -> None:
     args = ("--args", '{"value": "data.n"}', "--filter", '{"data.n": 1}', "--name", "mine")
     made = lading("triggers", "create", type_, "test.echo", *args).out.strip()
     assert lading("triggers", "--json").lines[0]["id"] == made
+    shown = lading("triggers", "show", made).out
+    assert '{"value":"data.n"}' in shown
+    assert '{"data.n":1}' in shown
     event = json.dumps({"type": type_, "data": {"n": 1}})
     trial = lading("triggers", "test", made, event, "--json").json
     assert (trial["matches"], trial["args"]) == (True, {"value": 1})
@@ -104,6 +112,7 @@ def test_batches_are_submitted_and_added_to(lading: Run, tmp_path: Path) -> None
     shown = lading("batches", "show", made, "--json").json
     assert (shown["jobs"], shown["open"], shown["on_complete"] is None) == (4, False, False)
     assert lading("batches", "--json").lines[0]["id"] == made
+    assert '{"queued":2,"waiting":2}' in lading("batches", "show", made).out
     assert lading("batches", "cancel", made, "--reason", "enough").code == 0
     for wrong in ("{}", '[{"kid": "x"}]', "[1]"):
         assert lading("batches", "submit", wrong).code == 2
