@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from jobs.bus.envelope import OWN_SOURCE, NewEvent
 from jobs.bus.matching import matches, view
 from jobs.bus.publishing import MOST_DEPTH, Published, fire
-from jobs.bus.queries import Accepted, EventFilter, conditions
+from jobs.bus.queries import Accepted, EventFilter, conditions, get_event
 from jobs.bus.triggers import TriggerView
 from jobs.errors import CountDiffers, Flaw, InvalidSubmission
 from jobs.ids import FIRST
@@ -36,10 +36,7 @@ class Preview:
 def preview(connection: Connection, trigger: TriggerView, wanted: EventFilter) -> Preview:
     """Nothing is done. InvalidSubmission: the range holds too much for one time."""
     events = _unmet(connection, trigger, wanted)
-    sample = [
-        Accepted(each.id, each.document, each.depth, None, received_at, [])
-        for each, received_at in events[:SAMPLE]
-    ]
+    sample = [get_event(connection, trigger.project_id, each.id) for each, _ in events[:SAMPLE]]
     return Preview(len(events), sample)
 
 

@@ -155,17 +155,21 @@ def test_a_new_trigger_meets_old_events_once_and_as_many_as_were_confirmed(api: 
         event = {"type": "replay.a", "data": {"id": number}}
         return str(api.http.post("/v1/events", json=event).json()["id"])
 
+    make(api, type="replay.a", filter={"data.id": 0})
     events = [publish(number) for number in range(4)]
+    other = api.http.get(f"/v1/events/{events[0]}").json()
+    assert len(other["jobs"]) == 1
     made = make(api, type="replay.*", filter={"data.id": {"in": [0, 1, 2, 5]}})
     path = made["links"]["replay"]
     found = api.http.post(path, json={}).json()
     assert found["count"] == 3
     assert [each["id"] for each in found["sample"]] == events[:3]
+    assert found["sample"][0]["jobs"] == other["jobs"]  # what it has made is told, as everywhere
     second = api.http.get(f"/v1/events/{events[1]}").json()["received_at"]
     assert api.http.post(path, json={"received_after": second}).json()["count"] == 1
     refused = problem(api.http.post(path, json={"confirm": 2}), 409, "count-differs")
     assert refused["count"] == 3
-    assert api.http.get(f"/v1/events/{events[0]}").json()["jobs"] == []
+    assert api.http.get(f"/v1/events/{events[0]}").json() == other
     done = api.http.post(path, json={"confirm": 3})
     assert (done.status_code, done.json()) == (202, {"count": 3, "jobs": 3})
     (job_id,) = api.http.get(f"/v1/events/{events[2]}").json()["jobs"]
