@@ -68,6 +68,15 @@ def _secrets() -> sa.ColumnElement[Any]:
     return sa.func.coalesce(found.scalar_subquery(), sa.literal([], JSONB), type_=JSONB)
 
 
+def _view(row: sa.Row[Any]) -> EndpointView:
+    view = EndpointView._make(row)
+    secrets = [
+        {name: at and datetime.fromisoformat(at) for name, at in each.items()}
+        for each in view.secrets
+    ]
+    return view._replace(secrets=secrets)
+
+
 _SHOWN = [
     *(col(getattr(WebhookEndpoint, name)) for name in EndpointView._fields[:-1]),
     _secrets().label("secrets"),
@@ -107,7 +116,7 @@ def get_endpoint(connection: Connection, project_id: str, webhook_id: UUID) -> E
     row = connection.execute(sa.select(*_SHOWN).where(_one(project_id, webhook_id))).one_or_none()
     if row is None:
         raise WebhookMissing(webhook_id)
-    return EndpointView._make(row)
+    return _view(row)
 
 
 def page_endpoints(
@@ -118,7 +127,7 @@ def page_endpoints(
     if before is not None:
         statement = statement.where(col(WebhookEndpoint.id) < before)
     statement = statement.order_by(col(WebhookEndpoint.id).desc()).limit(limit + 1)
-    found = [EndpointView._make(row) for row in connection.execute(statement)]
+    found = [_view(row) for row in connection.execute(statement)]
     return EndpointPage(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
 

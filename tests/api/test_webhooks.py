@@ -92,6 +92,7 @@ def test_a_rotation_shows_the_new_secret_and_when_the_old_one_ends(api: Api) -> 
     assert new.expires_at is None
     assert old.expires_at is not None
     assert 50 < (old.expires_at - new.created_at).total_seconds() < 70
+    assert all(each["created_at"].endswith("Z") for each in response.json()["secrets"])
     assert response.headers["cache-control"] == "no-store"
     problem(
         api.http.post(f"/v1/webhooks/{made['id']}/rotate", json={"overlap": 10**7}),
