@@ -56,6 +56,12 @@ def _is_near(value: datetime) -> datetime:
     return value
 
 
+def _is_ahead(value: datetime) -> datetime:
+    if value <= datetime.now(UTC):
+        raise ValueError("Input should lie in the future")
+    return value
+
+
 def _without_secrets(url: HttpUrl) -> HttpUrl:
     if url.username or url.password:
         raise ValueError("credentials do not belong into the address; deliveries are signed")
@@ -138,8 +144,8 @@ class NewKey(_Body):
     kinds: Annotated[list[KindPattern], Field(min_length=1, max_length=MOST_PATTERNS)] | None = (
         Field(default=None, description="Patterns of the kinds that it may run", examples=[["*"]])
     )
-    expires_at: Annotated[Moment, AfterValidator(_is_near)] | None = Field(
-        default=None, description="From then on it opens nothing"
+    expires_at: Annotated[Moment, AfterValidator(_is_near), AfterValidator(_is_ahead)] | None = (
+        Field(default=None, description="From then on it opens nothing")
     )
     rate: KeyRate | None = Field(default=None, description="How often it may ask")
 

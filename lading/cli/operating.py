@@ -143,7 +143,9 @@ def preview_bulk(  # noqa: PLR0917 - what jobs are chosen by
     with connect(context) as client:
         wanted = _filters(state, kind, queue, label, batch, schedule)
         found = client.preview_bulk(_op(op), wanted)
-    show(found, jobs_table(found.sample, f"{found.count} jobs, as"), as_json=as_json)
+    count = "1 job" if found.count == 1 else f"{found.count} jobs"
+    title = f"{count}, such as" if found.sample else count
+    show(found, jobs_table(found.sample, title), as_json=as_json)
     exits.tell_person(f"Do it with: lading bulk run {op} … --count {found.count}")
 
 

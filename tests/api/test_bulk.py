@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -261,13 +260,21 @@ def test_every_state_is_meant_by_some_word() -> None:
 
 
 @pytest.mark.parametrize("page", ["keys-and-roles", "audit", "bulk-operations"])
-def test_the_examples_of_the_docs_run(api: Api, engine: Engine, page: str) -> None:
-    if page == "bulk-operations":
-        api.submit("demo.sleep", args={"seconds": 0}, labels={"list": "wrong"}, delay=3600)
+def test_the_examples_of_the_docs_run(
+    api: Api,
+    engine: Engine,
+    page: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LADING_URL", api.url)
+    monkeypatch.setenv("LADING_API_KEY", api.key)
+    wrong = api.submit("demo.sleep", args={"seconds": 0}, labels={"list": "wrong"}, delay=3600)
     found = (ROOT / f"docs/how-to/{page}.md").read_text()
-    waiting = SimpleNamespace(sleep=lambda _: run(engine))  # in the dispatcher's place
-    names = {"api": api.http, "time": waiting}
+    names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", found, re.DOTALL):
         exec(block, names)
-    if page == "bulk-operations":
-        assert read(api, names["operation"])["done"] == 1  # type: ignore[arg-type]
+        assert capsys.readouterr().out
+        run(engine)  # in the dispatcher's place
+    state = api.http.get(f"/v1/jobs/{wrong['id']}").json()["state"]
+    assert (state == "cancelled") == (page == "bulk-operations")

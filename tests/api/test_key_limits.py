@@ -83,6 +83,12 @@ def test_an_expired_key_opens_nothing(api: Api, engine: Engine) -> None:
         eventually(lambda: theirs.get("/v1/jobs").status_code == 401, within=10, every=0.2)
 
 
+def test_a_key_that_has_ended_already_is_not_made(api: Api) -> None:
+    body = {"name": "late", "expires_at": "2001-01-01T00:00:00Z"}
+    told = problem(api.http.post("/v1/keys", json=body), 422, "validation-failed")
+    assert told["errors"][0]["pointer"] == "#/expires_at"
+
+
 def test_a_limited_key_is_told_what_is_left(api: Api) -> None:
     with holding(api, rate={"per_second": 0.01, "burst": 3}) as theirs:
         answers = [theirs.get("/v1/jobs"), theirs.get("/v1/nothing"), theirs.get("/v1/keys")]
