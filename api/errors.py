@@ -187,7 +187,7 @@ def _flaw_of(error: Mapping[str, Any], document: Any) -> dict[str, str]:
     part, *path = error["loc"]
     if part == "body":
         path = _within(document, path, is_missing=error["type"] == "missing")
-    return _flaw((part, *path), error["msg"])
+    return _flaw((part, *path), error["msg"].removeprefix("Value error, "))
 
 
 def _within(document: Any, path: Sequence[str | int], *, is_missing: bool) -> list[str | int]:

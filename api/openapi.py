@@ -24,7 +24,8 @@ _RATES = {
         "schema": {"type": "string"},
     },
     "RateLimit": {
-        "description": "Of a key with a rate: `r` requests are left, all again in `t` seconds",
+        "description": "Of a key with a rate: `r` requests are left, all again in `t` seconds;"
+        " of a 429, as `Retry-After`, the next one in `t` seconds",
         "schema": {"type": "string"},
     },
 }

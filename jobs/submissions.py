@@ -237,7 +237,10 @@ def check(
 def flaws(error: ValidationError, pointer: str) -> Sequence[Flaw]:
     """Pydantic's complaints with JSON pointers (RFC 6901) below `pointer`."""
     return [
-        Flaw("/".join([pointer, *map(_escaped, each["loc"])]), each["msg"])
+        Flaw(
+            "/".join([pointer, *map(_escaped, each["loc"])]),
+            each["msg"].removeprefix("Value error, "),
+        )
         for each in error.errors(include_url=False, include_context=False, include_input=False)
     ]
 

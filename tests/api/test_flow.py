@@ -63,6 +63,11 @@ def test_what_is_no_limit_is_refused(api: Api, method: str, path: str, body: obj
     problem(api.http.request(method, path, json=body), 422, "validation-failed")
 
 
+def test_what_is_missing_is_said_in_our_own_words(api: Api) -> None:
+    told = problem(api.http.put("/v1/limits/key:a", json={}), 422, "validation-failed")
+    assert told["errors"] == [{"pointer": "#", "detail": "concurrency, rate or both are needed"}]
+
+
 def test_names_of_nothing_are_404(api: Api) -> None:
     problem(api.http.get("/v1/limits/tenant"), 404, "limit-not-found")
     problem(api.http.post("/v1/kinds/no.such/pause"), 404, "kind-not-found")

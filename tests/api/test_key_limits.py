@@ -97,7 +97,9 @@ def test_a_limited_key_is_told_what_is_left(api: Api) -> None:
             assert each.headers["ratelimit-policy"] == '"key";q=3;w=300'
             assert each.headers["ratelimit"].startswith(f'"key";r={left};t=')
         refused = theirs.get("/v1/jobs")
-        assert problem(refused, 429, "rate-limited")["violated-policies"] == ["key"]
+        told = problem(refused, 429, "rate-limited")
+        assert told["violated-policies"] == ["key"]
+        assert told["type"].endswith("/http-problem-types#quota-exceeded")
         assert 0 < int(refused.headers["retry-after"]) <= 100
         after = refused.headers["retry-after"]
         assert refused.headers["ratelimit"] == f'"key";r=0;t={after}'

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from sqlalchemy import Engine, StaticPool
 from sqlmodel import Field, SQLModel, select
 
-from lading import AsyncJobContext, JobContext, job
+from lading import AsyncJobContext, JobCancelled, JobContext, job
+from lading.authoring import find_kind
 from lading.testing import run
 
 ROOT = Path(__file__).parents[2]
@@ -133,6 +134,20 @@ def test_the_how_to_does_what_it_says() -> None:
     page = (ROOT / "docs/how-to/survive-crashes.md").read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     exec(compile(code, "survive-crashes.md", "exec"), {"__name__": "survive_crashes"})
+
+
+def test_the_handlers_of_the_pages_do_what_these_say() -> None:
+    names: dict[str, Any] = {}
+    for name in ("cancel", "limit-memory"):
+        page = (ROOT / f"docs/how-to/{name}.md").read_text()
+        for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+            exec(compile(code, name, "exec"), names)
+    assert run(names["build"], {"pages": ["a", "b"]}).result == ["A", "B"]
+    assert isinstance(run(names["build"], {"pages": ["a"]}, cancelled=True).error, JobCancelled)
+    assert run(names["resize"], {"width": 10}).result == 300
+    kind = find_kind(names["resize"])
+    assert kind is not None
+    assert kind.memory_limit == 512 * 2**20
 
 
 def test_authoring_loads_no_database_library() -> None:
