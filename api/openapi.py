@@ -43,6 +43,7 @@ class Application(FastAPI):
                 for method, operation in operations.items():
                     _complete(operation, path, method)
             _add_components(document["components"])
+            _drop_defaults_of_changes(document)
         return super().openapi()
 
 
@@ -78,6 +79,16 @@ def _set(responses: dict[str, Any], code: str) -> None:
     content = responses.get(status, {}).get("content", {})
     if "application/problem+json" not in content:
         responses[status] = problem_response([code])
+
+
+def _drop_defaults_of_changes(document: dict[str, Any]) -> None:
+    """What a PATCH leaves out stays: a client that filled in defaults would change it."""
+    for operations in document["paths"].values():
+        if "patch" in operations:
+            content = operations["patch"]["requestBody"]["content"]["application/json"]
+            name = content["schema"]["$ref"].rpartition("/")[2]
+            for field in document["components"]["schemas"][name]["properties"].values():
+                field.pop("default", None)
 
 
 def _add_components(components: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
 from jmespath.parser import ParsedResult
 from jmespath.visitor import TreeInterpreter
 
@@ -27,6 +28,7 @@ LONGEST_EXPRESSION = 1000  # characters
 MOST_STEPS = 200_000  # some 100 ms: an expression can double its input with every few characters
 _DEEPEST = 30
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
+_FUNCTIONS = Functions.FUNCTION_TABLE  # JMESPath's own, by their names
 _CHARACTERS = 50  # of a text that count as one step
 _LEADS_ON = frozenset(
     {"subexpression", "index_expression", "projection", "value_projection", "filter_projection"}
@@ -162,6 +164,26 @@ def _wrong_expression(text: str) -> str | None:
             f"an event has no {root!r}: expressions begin with data., an attribute or extensions.;"
             f" a text is written '{root}'"
         )
+    return _wrong_call(parsed)
+
+
+def _wrong_call(parsed: Mapping[str, Any]) -> str | None:
+    """What no event can mend in the functions that an expression calls."""
+    nodes = [parsed]
+    for node in nodes:  # which grows by what is within
+        within = [each for each in node["children"] if isinstance(each, dict)]
+        nodes += within
+        if node["type"] != "function_expression":
+            continue
+        name = node["value"]
+        if name not in _FUNCTIONS:
+            return f"JMESPath has no function {name}()"
+        signature = _FUNCTIONS[name]["signature"]
+        wanted, given = len(signature), len(within)
+        is_open = signature[-1].get("variadic", False)
+        if given < wanted or (given > wanted and not is_open):
+            most = " or more" if is_open else ""
+            return f"{name}(): the number of arguments is {wanted}{most}, not {given}"
     return None
 
 

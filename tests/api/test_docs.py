@@ -67,6 +67,17 @@ def test_headers_are_declared(document: dict[str, Any]) -> None:
     assert names == {"Idempotency-Key", "Prefer"}
 
 
+def test_what_a_change_leaves_out_has_no_default(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    patches = [body for _, method, body in operations(document) if method == "patch"]
+    assert len(patches) >= 3
+    for operation in patches:
+        (content,) = operation["requestBody"]["content"].values()
+        fields = schemas[content["schema"]["$ref"].rpartition("/")[2]]["properties"]
+        assert fields
+        assert not [name for name, field in fields.items() if "default" in field]
+
+
 def test_operations_have_names_and_words_of_their_own(document: dict[str, Any]) -> None:
     found = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(found) == len(set(found))
