@@ -93,10 +93,7 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         **members: Any,
     ) -> None:
-        """`members` are added to the document; those that are None are left out.
-
-        A `type` among them is the one that a standard has for the problem.
-        """
+        """`members` are added to the document; those that are None are left out."""
         super().__init__(detail)
         self.type, self.detail, self.headers = TYPES[code], detail, headers
         self.members = {name: value for name, value in members.items() if value is not None}

@@ -17,8 +17,6 @@ from api.problems import Problem
 
 MOST_REMEMBERED = 10_000  # keys
 POLICY = "key"  # what the fields call it
-#: The draft's type of problem, whose member `violated-policies` is.
-QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 
 class Taken(NamedTuple):
@@ -30,7 +28,7 @@ class Taken(NamedTuple):
     def refusal(self) -> Problem:
         """429, with when to come back."""
         detail = "This key has sent more requests than it may."
-        members = {"type": QUOTA_EXCEEDED, "violated-policies": [POLICY]}
+        members = {"violated-policies": [POLICY]}  # as of the draft's `quota-exceeded`
         return Problem("rate-limited", detail, headers=self.headers, **members)
 
 

@@ -99,7 +99,7 @@ def test_a_limited_key_is_told_what_is_left(api: Api) -> None:
         refused = theirs.get("/v1/jobs")
         told = problem(refused, 429, "rate-limited")
         assert told["violated-policies"] == ["key"]
-        assert told["type"].endswith("/http-problem-types#quota-exceeded")
+        assert told["type"].endswith("/docs/problems#rate-limited")
         assert 0 < int(refused.headers["retry-after"]) <= 100
         after = refused.headers["retry-after"]
         assert refused.headers["ratelimit"] == f'"key";r=0;t={after}'
