@@ -296,6 +296,24 @@ WITH passed_over AS (
 )
 UPDATE job SET rung_at = NULL WHERE id = ANY (ARRAY (SELECT id FROM passed_over))
 """)
+#: Whether jobs wait for a bell, or bells for an answer.
+IS_ANY_QUEUED = f"""(
+    EXISTS (SELECT FROM job WHERE {PLAIN}) OR EXISTS (SELECT FROM job WHERE {KEYED})
+    OR EXISTS (SELECT FROM job WHERE state = 'queued' AND rung_at IS NOT NULL)
+)"""  # noqa: S608
+#: Whether a bell has had no answer for three seconds.
+IS_ANY_UNANSWERED = """EXISTS (
+    SELECT FROM job
+    WHERE state = 'queued' AND rung_at < statement_timestamp() - interval '3 seconds'
+)"""
+#: Whether a job is to be released, or has expired, within a second.
+IS_ANY_DUE = """(
+    EXISTS (SELECT FROM job WHERE state IN ('scheduled', 'retrying')
+            AND run_at < statement_timestamp() + interval '1 second')
+    OR EXISTS (SELECT FROM job
+               WHERE expires_at IS NOT NULL AND finished_at IS NULL AND attempt = 0
+               AND expires_at < statement_timestamp() + interval '1 second')
+)"""
 _NEXT_DUE = Direct(
     "lading_next_due",
     sa.text("""

@@ -119,9 +119,8 @@ def _say(
     return None if moved is None else [moved]
 
 
-_IS_ANY = flags(
-    "lading_look_for_bulk", "SELECT EXISTS (SELECT FROM bulk_operation WHERE state = 'running')", 1
-)
+IS_ANY = "EXISTS (SELECT FROM bulk_operation WHERE state = 'running')"
+_IS_ANY = flags("lading_look_for_bulk", f"SELECT {IS_ANY}", 1)
 _NEXT = sa.text("""
 SELECT * FROM bulk_operation WHERE state = 'running' AND next_at <= clock_timestamp()
 ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED

@@ -211,6 +211,20 @@ WHERE patterns && ARRAY['job.*', fact.type]
 UNION
 SELECT project_id, NULL FROM single WHERE project_id IS NOT NULL
 """)
+#: Whether somebody may wait for facts, or the log has gone on since the position.
+IS_ANY = r"""(
+    EXISTS (SELECT FROM trigger WHERE enabled AND pattern LIKE 'job.%')
+    OR EXISTS (SELECT FROM webhook_endpoint WHERE enabled)
+    OR EXISTS (SELECT FROM event_consumer)
+    OR EXISTS (SELECT FROM job_webhook)
+    OR EXISTS (
+        SELECT FROM bus_position WHERE name = 'facts' AND (
+            position ~ '[-~]'
+            OR EXISTS (SELECT FROM job_event
+                       WHERE xact_id >= CAST(substring(position FROM '[.]([0-9]+)') AS bigint))
+        )
+    )
+)"""
 _WITH_WEBHOOK = sa.text("SELECT job_id FROM job_webhook WHERE job_id = ANY(CAST(:ids AS uuid[]))")
 _RESULTS = sa.text("""
 SELECT id, result FROM job

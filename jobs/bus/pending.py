@@ -18,9 +18,8 @@ from jobs.bus.publishing import Published, insert_events, meet
 from jobs.direct import flags
 from jobs.registry import Registry
 
-_IS_ANY = flags(
-    "lading_look_for_pending", "SELECT EXISTS (SELECT FROM cloud_event WHERE is_pending)", 1
-)
+IS_ANY = "EXISTS (SELECT FROM cloud_event WHERE is_pending)"
+_IS_ANY = flags("lading_look_for_pending", f"SELECT {IS_ANY}", 1)
 _TAKE = sa.text("""
 SELECT id, project_id, source, event_id, type, envelope, depth, received_at FROM cloud_event
 WHERE is_pending ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED

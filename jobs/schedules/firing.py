@@ -204,6 +204,10 @@ _NEXT = sa.text(f"""
 SELECT CAST(extract(epoch FROM min(next_at) - clock_timestamp()) AS double precision)
 FROM schedule WHERE {_FIRING}
 """)  # noqa: S608 - names of columns only, here and below
+#: Whether a tick is due within a second.
+IS_ANY_SOON = f"""EXISTS (
+    SELECT FROM schedule WHERE {_FIRING} AND next_at < statement_timestamp() + interval '1 second'
+)"""
 _DUE = sa.text(f"""
 {_SHOWN} WHERE {_FIRING} AND schedule.next_at <= statement_timestamp()
 ORDER BY schedule.next_at LIMIT :limit

@@ -56,16 +56,20 @@ def settle(connection: Connection, limit: int) -> int:
     return known + connection.execute(_FORGET, {"ids": ids}).rowcount
 
 
+_TO_SETTLE = "EXISTS (SELECT FROM job WHERE is_awaited AND finished_at IS NOT NULL)"
+_LET_GO = """EXISTS (
+    SELECT FROM job WHERE state = 'waiting' AND parents_left <= 0
+      AND (parents_left < 0 OR run_at IS NULL OR run_at <= statement_timestamp())
+)"""
+_BATCHES = "EXISTS (SELECT FROM batch WHERE finished_at IS NULL)"
+_IS_WAITING = "EXISTS (SELECT FROM job_dependency)"
+IS_ANY = f"({_IS_WAITING} OR {_TO_SETTLE} OR {_LET_GO} OR {_BATCHES})"  #: of News
 _LOOK = flags(
     "lading_look_for_waiting",
-    """
+    f"""
 SELECT EXISTS (SELECT FROM job_dependency WHERE NOT is_told),
-       EXISTS (SELECT FROM job WHERE is_awaited AND finished_at IS NOT NULL),
-       EXISTS (SELECT FROM job WHERE state = 'waiting' AND parents_left <= 0
-               AND (parents_left < 0 OR run_at IS NULL OR run_at <= statement_timestamp())),
-       EXISTS (SELECT FROM batch WHERE finished_at IS NULL),
-       EXISTS (SELECT FROM job_dependency)
-""",
+       {_TO_SETTLE}, {_LET_GO}, {_BATCHES}, {_IS_WAITING}
+""",  # noqa: S608 - no value is part of it
     len(News._fields),
 )
 _LOSE = sa.text("""

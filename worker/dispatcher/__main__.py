@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ from worker.dispatcher.dispatch import Dispatch
 from worker.dispatcher.epoch import EpochWatch
 from worker.dispatcher.facts import Facts
 from worker.dispatcher.figures import Figures
+from worker.dispatcher.lookout import Lookout
 from worker.dispatcher.loop import ENDED, Loop
 from worker.dispatcher.pending import Pending
 from worker.dispatcher.presence import Presence
@@ -73,34 +75,36 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
     single = database.autocommit(transactional)
     lease = settings.lease
     epoch = threading.Event()
-    dispatch = Loop("dispatch", Dispatch(Broker(settings), lease, epoch), transactional)
-    release = Loop("release", Release(hints, dispatch.nudge), single)
-    schedules = Loop("schedules", Schedules(hints, lease, dispatch.nudge), transactional)
-    pending = Loop("pending", Pending(registry, hints, dispatch.nudge), transactional)
+    watched = partial(Loop, is_watched=True)
+    dispatch = watched("dispatch", Dispatch(Broker(settings), lease, epoch), transactional)
+    calls = {
+        "dispatch": dispatch,
+        "release": watched("release", Release(hints, dispatch.nudge), single),
+        "schedules": watched("schedules", Schedules(hints, lease, dispatch.nudge), transactional),
+        "pending": watched("pending", Pending(registry, hints, dispatch.nudge), transactional),
+        "waiting": watched("waiting", Waiting(hints, dispatch.nudge), transactional),
+        "bulk": watched("bulk", Bulk(hints, dispatch.nudge), transactional),
+        "ring_again": watched("ring again", RingAgain(Broker(settings), dispatch.nudge), single),
+        "facts": watched("facts", Facts(registry, hints, dispatch.nudge), transactional),
+    }
     loops = [
-        dispatch,
-        release,
-        schedules,
-        pending,
-        Loop("waiting", Waiting(hints, dispatch.nudge), transactional),
-        Loop("bulk", Bulk(hints, dispatch.nudge), transactional),
+        *calls.values(),
+        Loop("lookout", Lookout({name: loop.call for name, loop in calls.items()}), single),
         Loop("rescue", Rescue(lease, hints, dispatch.nudge), transactional),
-        Loop("ring again", RingAgain(Broker(settings), dispatch.nudge), single),
         Loop("epoch", EpochWatch(Broker(settings), epoch, dispatch.nudge), transactional),
         Loop("accounts", Accounts(lease), transactional),
         Loop(
             "retention", Retention(terms_of(settings), FileStore(settings.files_dir)), transactional
         ),
         Loop("webhooks", Webhooks(registry, settings.retained_deliveries), transactional),
-        Loop("facts", Facts(registry, hints, dispatch.nudge), transactional),
         Loop("figures", Figures(), transactional),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
     wake = Wake(
         broker_url,
-        [dispatch.nudge, release.nudge],
-        on_schedules=schedules.nudge,
-        on_bus=pending.nudge,
+        [dispatch.nudge, calls["release"].nudge],
+        on_schedules=calls["schedules"].nudge,
+        on_bus=calls["pending"].nudge,
     )
     return loops, wake
 

@@ -22,7 +22,7 @@ class Bulk:
 
     def turn(self, connection: Connection) -> Rest:
         if not is_any_running(connection):
-            return Rest(IDLE)
+            return Rest(IDLE, heeds_after=0.0)
         with connection.begin():
             turn = take_turn(connection, self._process_id)
         if turn.moved:

@@ -20,6 +20,7 @@ from worker.dispatcher.pace import Pace
 
 IDLE = 0.8  # seconds between looks: a job enqueued in SQL, without a hint, is seen within 1 s
 BUSY = 0.1  # seconds, while there is a backlog or bells are being rung
+HEEDS = 0.45  # seconds of IDLE: called by the lookout it takes a turn each 0.8 s at most
 RECENT = 1.0  # seconds: a queue that has just been rung in is likely to be again
 MOST_HANGING = 2  # windows of bells in the broker, of which more than one are stale
 BROKER_PAUSE = 0.5  # seconds between questions to a broker that did not answer, …
@@ -56,6 +57,7 @@ class Dispatch:
         self._is_away = False  #: the broker
         self._refusals = 0  #: of bells, without a success since
         self._epoch: UUID | None = None
+        self._has_bells = False  #: that nobody had answered at the last look
 
     def turn(self, connection: Connection) -> Rest:
         if not self._has_begun.is_set():
@@ -86,16 +88,19 @@ class Dispatch:
         self._rung.ring(bells)
         gap = min(LONGEST_GAP, GAP_PER_BELL * self._rung.see(now, 0))
         is_busy = has_backlog or now - self._rang_at < RECENT
-        return Rest(BUSY if is_busy else IDLE, least=gap)
+        is_idle = not (is_busy or self._has_bells or self._lists.is_learning)
+        return Rest(BUSY if is_busy else IDLE, least=gap, heeds_after=HEEDS if is_idle else None)
 
     def _look(self, connection: Connection) -> list[Window]:
         """Every queue's window, where something waits for it."""
         now = time.monotonic()
         windows = []
+        self._has_bells = False
         for standing in dispatch.survey(connection, self._lease):
             if standing.epoch != self._epoch:  # marks have gone that nobody has answered
                 self._epoch = standing.epoch
                 self._paces.clear()
+            self._has_bells = self._has_bells or standing.rung > 0
             starts = self._paces[standing.queue].see(now, standing.rung)
             if standing.kinds:
                 windows.append(Window(standing, dispatch.window(standing.slots, starts)))

@@ -25,7 +25,7 @@ class Facts:
         with connection.begin():
             turn = publish_facts(connection, self._registry, LIMIT)
         if turn is None or not turn.is_awaited:
-            return Rest(IDLE, least=IDLE)
+            return Rest(IDLE, least=IDLE, heeds_after=IDLE)
         for project_id, published in turn.published.items():
             tell(self._hints, project_id, published)
             if any(each.jobs or each.deliveries for each in published):

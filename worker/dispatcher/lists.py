@@ -44,6 +44,11 @@ class Lists:
         self._seconds: dict[str, float] = {}  #: of an attempt, by kind
         self._looked_at = -LOOK_EVERY
 
+    @property
+    def is_learning(self) -> bool:
+        """Whether it wants to look again soon."""
+        return bool(self._rung)
+
     def learn(self, connection: Connection) -> None:
         """From time to time, what was rung lately is looked at. One statement."""
         now = time.monotonic()

@@ -4,10 +4,12 @@ What a service does not expect ends the thread and with it the process, whose su
 anew: a dispatcher that lives without one of its services would look healthy.
 """
 
+import math
 import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -22,15 +24,21 @@ from jobs.errors import BrokerUnavailable
 ENDED = signal.SIGUSR1  # what a thread that ends unasked sends to its own process
 FIRST_PAUSE = 0.2  # seconds after a failure, doubled up to …
 LONGEST_PAUSE = 2.0  # … so that work goes on within so many seconds after a server is back
+LONGEST = 10.0  # seconds of a rest that a call ends, in case that the lookout itself is stuck
 
 _log = structlog.get_logger(__name__)
 
 
 class Rest(NamedTuple):
-    """How long a service waits before its next turn: a nudge ends it, but not before `least`."""
+    """How long a service waits before its next turn: a nudge ends it, but not before `least`.
+
+    Who has nothing to do until the lookout sees something rests for LONGEST instead of `most`,
+    where there is a lookout.
+    """
 
     most: float  #: seconds
     least: float = 0.0  #: seconds
+    heeds_after: float | None = None  #: seconds; from then on a call ends it. None: none does
 
 
 class Service(Protocol):
@@ -46,8 +54,12 @@ class Service(Protocol):
 class Loop:
     """Runs a service in a thread, on a connection that it keeps."""
 
-    def __init__(self, name: str, service: Service, engine: Engine) -> None:
+    def __init__(
+        self, name: str, service: Service, engine: Engine, *, is_watched: bool = False
+    ) -> None:
         self.name = name
+        self._is_watched = is_watched
+        self._heeds_from = math.inf  # by the monotonic clock
         self._service = service
         self._engine = engine
         self._nudged, self._stopping = threading.Event(), threading.Event()
@@ -59,6 +71,11 @@ class Loop:
     def nudge(self) -> None:
         """There is something to do. Never blocks."""
         self._nudged.set()
+
+    def call(self) -> None:
+        """The lookout has seen something to do, which whoever is at it knows. Never blocks."""
+        if time.monotonic() >= self._heeds_from:
+            self._nudged.set()
 
     def stop(self) -> None:
         """The turn that it is at is its last one."""
@@ -93,8 +110,13 @@ class Loop:
         return self._service.turn(connection)
 
     def _rest(self, rest: Rest) -> None:
+        most = rest.most
+        if self._is_watched and rest.heeds_after is not None:
+            self._heeds_from = time.monotonic() + rest.heeds_after
+            most = LONGEST
         if not self._stopping.wait(rest.least):
-            self._nudged.wait(rest.most - rest.least)
+            self._nudged.wait(most - rest.least)
+        self._heeds_from = math.inf
 
 
 def spawn(name: str, keep: Callable[[], None], stopping: threading.Event) -> threading.Thread:

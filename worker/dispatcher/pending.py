@@ -23,7 +23,7 @@ class Pending:
 
     def turn(self, connection: Connection) -> Rest:
         if not is_any_pending(connection):
-            return Rest(IDLE, least=LEAST)
+            return Rest(IDLE, least=LEAST, heeds_after=LEAST)
         with connection.begin():
             settled = settle(connection, self._registry, LIMIT)
         for project_id, published in settled.items():

@@ -30,8 +30,8 @@ class Release:
             if len(moved) >= LIMIT:
                 return Rest(0)
             seconds = find_next_due(connection)
-        if seconds is None:
-            return Rest(IDLE, least=LEAST)
+        if seconds is None or seconds > IDLE:
+            return Rest(IDLE, least=LEAST, heeds_after=LEAST)
         wait = min(IDLE, max(seconds, LEAST))
         return Rest(wait, least=LEAST)
 

@@ -40,7 +40,7 @@ class RingAgain:
             if lost:
                 _log.warning("bells are rung again", bells=lost, queues=unanswered.queues)
                 self._wake_dispatch()
-        return Rest(INTERVAL, least=INTERVAL)
+        return Rest(INTERVAL, least=INTERVAL, heeds_after=INTERVAL)
 
     def end(self, connection: Connection) -> None:
         pass

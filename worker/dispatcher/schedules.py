@@ -45,10 +45,10 @@ class Schedules:
             self._swept_at = time.monotonic()
         with connection.begin():
             seconds = firing.find_next(connection)
-        if seconds is None:
-            return Rest(IDLE, least=LEAST)
+        if seconds is None or seconds > IDLE:
+            return Rest(IDLE, least=LEAST, heeds_after=LEAST)
         if seconds > 0:
-            return Rest(min(IDLE, max(seconds, LEAST)), least=LEAST)
+            return Rest(max(seconds, LEAST), least=LEAST)
         with connection.begin():
             due = firing.list_due(connection, LIMIT)
         decisions, broken = _decide(due)

@@ -43,7 +43,7 @@ class Waiting:
         if done:
             return Rest(0)
         if not (news.is_waiting or news.batches):
-            return Rest(IDLE)
+            return Rest(IDLE, heeds_after=0.0)
         took = time.monotonic() - began
         return Rest(min(LONGEST, max(BUSY, took / SHARE)))
 

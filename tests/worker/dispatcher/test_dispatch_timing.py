@@ -7,12 +7,14 @@ from itertools import pairwise
 from threading import Event
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from jobs.duties import Duties
 from jobs.errors import BrokerUnavailable
 from jobs.hints import Hints
 from tests.eventually import eventually
+from worker.dispatcher.lookout import Lookout
 from worker.dispatcher.loop import Loop, Rest, may_pass
 from worker.dispatcher.pace import Pace
 from worker.dispatcher.rescue import Rescue
@@ -120,6 +122,37 @@ def test_nudges_do_not_hurry_a_service_beyond_its_least_rest(
     loop.join(5)
     pauses = [after - before for before, after in pairwise(service.turns)]
     assert min(pauses) >= 0.19
+
+
+def test_a_call_ends_the_rest_of_who_heeds_it_only(engine: Engine) -> None:
+    services = [Counted(Rest(60, heeds_after=0.0)), Counted(Rest(60))]
+    idle, other = (Loop("test", each, engine, is_watched=True) for each in services)
+    for loop in (idle, other):
+        loop.start()
+
+    def call() -> bool:
+        idle.call()
+        other.call()
+        return len(services[0].turns) >= 3 and len(services[1].turns) == 1
+
+    eventually(call)
+    for loop in (idle, other):
+        loop.stop()
+    for loop in (idle, other):
+        loop.join(5)
+    assert len(services[1].turns) == 1
+
+
+def test_a_lookout_that_may_not_look_calls_everybody(engine: Engine) -> None:
+    called = {name: Event() for name in Duties._fields}
+    lookout = Lookout({name: each.set for name, each in called.items()})
+    with engine.begin() as holder, engine.connect() as connection:
+        lookout.turn(connection)
+        assert not any(each.is_set() for each in called.values())
+        holder.execute(text("LOCK TABLE bulk_operation"))
+        with pytest.raises(OperationalError):
+            lookout.turn(connection)
+    assert all(each.is_set() for each in called.values())
 
 
 def test_a_service_outlives_absent_servers(run: Callable[[Counted], Loop]) -> None:
