@@ -53,6 +53,8 @@ def test_one_that_is_frozen_in_its_transaction_soon_loses_the_queue_to_another(
     add_job(eyes, queue=queue)
     with stopped(other), eyes.engine.connect() as blocker:
         blocker.execute(text("BEGIN"))
+        # The other one may have been stopped in a transaction, which it loses two seconds later.
+        blocker.execute(text("SET LOCAL lock_timeout = '20s'"))
         blocker.execute(text("LOCK TABLE job IN SHARE MODE"))
         add_worker(eyes, queues=[queue], seen_at=FOR_AN_HOUR)
         pid = eventually(lambda: eyes.execute(BUSY_PICK).scalar(), every=0.005)
