@@ -27,6 +27,13 @@ class Request(request.Request):
             return True
         return bool(super().revoked())
 
+    def on_accepted(self, pid: Any, time_accepted: float) -> None:
+        """The pool makes its attempts from now on."""
+        app: Any = self.app
+        if app.watch is not None:
+            app.watch.hurry()
+        super().on_accepted(pid, time_accepted)
+
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
         """Whoever watches hears of the bell's task, and with its success of the list's others."""
         if type == "task-succeeded" and (listed := Listed.read(fields["result"])) is not None:

@@ -31,7 +31,9 @@ from worker.reports import Reports, Verdict
 from worker.sampler import Sampler
 from worker.usage import family
 
-LOOK_EVERY = 0.1  # seconds
+LOOK_EVERY = 0.1  # seconds, while anything runs; a new attempt is looked at when Celery hears of it
+LOOK_IDLE = 0.5  # seconds: at the latest, for Celery may hang
+LINGER = 1.0  # seconds after the last attempt, for the next one
 SAYS_WITHIN = 1.0  # seconds
 LEAVE_AFTER = 1.5  # seconds from the end of patience to the end of the process, if it hangs …
 LAST_WORDS = 0.4  # … and, of the patience, more while PostgreSQL is away: 25 s + 10 s, of 40 s
@@ -58,7 +60,7 @@ class Watch(ABC):
         self._cancelled: dict[tuple[UUID, int], float] = {}  #: when that was heard of
         self._said: dict[tuple[UUID, int], Said] = {}
         self._stop_by: float | None = None
-        self._closing = threading.Event()
+        self._hurried, self._closing = threading.Event(), threading.Event()
         self._farewell: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -66,6 +68,10 @@ class Watch(ABC):
         """The thread runs. `farewell` is called before it ends the process, if it has to."""
         self._farewell = farewell
         self._thread.start()
+
+    def hurry(self) -> None:
+        """An attempt begins. Never blocks."""
+        self._hurried.set()
 
     def stop_soon(self) -> None:
         """The worker stops, when its attempts have ended or its patience has."""
@@ -85,6 +91,7 @@ class Watch(ABC):
     def close(self) -> None:
         """The thread looks no more, and what still stood on the board is about to be reported."""
         self._closing.set()
+        self._hurried.set()
         if self._thread.is_alive():
             self._thread.join()
         self.stop_now()
@@ -128,13 +135,25 @@ class Watch(ABC):
                 os._exit(EX_FAILURE)
 
     def _keep_looking(self) -> None:
-        while not self._closing.wait(LOOK_EVERY):
+        active_until = time.monotonic()
+        while not self._pauses(is_idle=time.monotonic() > active_until):
             now = time.monotonic()
+            is_hurried = self._hurried.is_set()
+            self._hurried.clear()  # before the look, so that what comes during it is not missed
             standing = self.board.running()
+            if is_hurried or standing or self._stop_by is not None:
+                active_until = now + LINGER
             with busy():
                 self._look_after(standing, now)
             if self._must_leave(standing, now):
                 self._leave(state.should_stop or 0)
+
+    def _pauses(self, *, is_idle: bool) -> bool:
+        """Whether the thread is to look no more, once it is time for the next look."""
+        if is_idle:
+            self._hurried.wait(LOOK_IDLE)
+            return self._closing.is_set()
+        return self._closing.wait(LOOK_EVERY)
 
     def _look_after(self, standing: list[Running], now: float) -> None:
         self._measure(standing, now)

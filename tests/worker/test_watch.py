@@ -95,6 +95,18 @@ def test_an_attempt_that_does_not_heed_a_request_is_ended(
     eventually(lambda: platform.attempts(stage.job) == [(1, "cancelled", None)])
 
 
+def test_a_watch_that_has_nothing_to_watch_is_woken_by_an_attempt(
+    stage: Stage, child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.watch.LOOK_IDLE", 3600.0)
+    stage.board.erase(stage.running)
+    stage.watch.begin(lambda: None)
+    stage.board.write(stage.running)
+    stage.watch.cancel(stage.running)
+    stage.watch.hurry()
+    assert child.wait(10) == -signal.SIGKILL
+
+
 def test_an_attempt_that_reports_is_left_in_peace(
     stage: Stage, child: subprocess.Popen[bytes]
 ) -> None:
