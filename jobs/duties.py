@@ -8,6 +8,7 @@ from jobs import dispatch
 from jobs.bulk import turns
 from jobs.bus import facts, pending
 from jobs.direct import flags
+from jobs.figures import counting
 from jobs.schedules import firing
 from jobs.waiting import parents
 
@@ -23,6 +24,7 @@ class Duties(NamedTuple):
     waiting: bool
     bulk: bool
     facts: bool
+    figures: bool
 
 
 def look(connection: Connection) -> Duties:
@@ -39,6 +41,7 @@ _CONDITIONS = {
     "waiting": parents.IS_ANY,
     "bulk": turns.IS_ANY,
     "facts": facts.IS_ANY,
+    "figures": counting.IS_ANY,
 }
 _LOOK = flags(
     "lading_look_for_duties",

@@ -131,6 +131,17 @@ def _is_sound(snapshot: Snapshot) -> bool:
     return snapshot.end < 2**63 and all(each < snapshot.end for each in snapshot.running)
 
 
+def has_gone_on(name: str) -> str:
+    """SQL: whether there may be events after the position of that name in `bus_position`."""
+    return f"""EXISTS (
+        SELECT FROM bus_position WHERE name = '{name}' AND (
+            position ~ '[-~]'
+            OR EXISTS (SELECT FROM job_event
+                       WHERE xact_id >= CAST(substring(position FROM '[.]([0-9]+)') AS bigint))
+        )
+    )"""  # noqa: S608 - the name is one of ours
+
+
 class FeedEvent(NamedTuple):
     """An event, and what a filter asks of its job."""
 

@@ -18,7 +18,7 @@ from jobs.bus.envelope import OWN_SOURCE, NewEvent, stored
 from jobs.bus.publishing import Published, publish
 from jobs.errors import InvalidSubmission
 from jobs.events import ENDINGS
-from jobs.feed import FeedEvent, Position, read_feed, read_position
+from jobs.feed import FeedEvent, Position, has_gone_on, read_feed, read_position
 from jobs.registry import Registry
 from jobs.webhooks.fanning import DELIVER
 
@@ -212,19 +212,13 @@ UNION
 SELECT project_id, NULL FROM single WHERE project_id IS NOT NULL
 """)
 #: Whether somebody may wait for facts, or the log has gone on since the position.
-IS_ANY = r"""(
+IS_ANY = f"""(
     EXISTS (SELECT FROM trigger WHERE enabled AND pattern LIKE 'job.%')
     OR EXISTS (SELECT FROM webhook_endpoint WHERE enabled)
     OR EXISTS (SELECT FROM event_consumer)
     OR EXISTS (SELECT FROM job_webhook)
-    OR EXISTS (
-        SELECT FROM bus_position WHERE name = 'facts' AND (
-            position ~ '[-~]'
-            OR EXISTS (SELECT FROM job_event
-                       WHERE xact_id >= CAST(substring(position FROM '[.]([0-9]+)') AS bigint))
-        )
-    )
-)"""
+    OR {has_gone_on(_NAME)}
+)"""  # noqa: S608
 _WITH_WEBHOOK = sa.text("SELECT job_id FROM job_webhook WHERE job_id = ANY(CAST(:ids AS uuid[]))")
 _RESULTS = sa.text("""
 SELECT id, result FROM job

@@ -13,13 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from jobs.events import ENDINGS, planned_anew
-from jobs.feed import Place, Position, next_window, read_position, window
+from jobs.feed import Place, Position, has_gone_on, next_window, read_position, window
 
 #: Upper bounds in seconds; the last bucket has none.
 BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0)
 MOST_KINDS = 200  # that are told apart: 28 series each; the others are one
 OTHER = "other"
 _NAME = "figures"
+IS_ANY = has_gone_on(_NAME)  #: whether there may be something to count
 
 
 class Measure(StrEnum):

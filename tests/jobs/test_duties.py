@@ -72,13 +72,13 @@ def test_a_batch_that_has_not_ended_is_seen(connection: Connection) -> None:
     ("position", "are_new"),
     [("{after}", False), ("{before}", True), ("{after}-{before}", True), ("{after}~1~a~1", True)],
 )
-def test_facts_are_looked_for_where_the_log_may_have_gone_on(
+def test_the_log_is_read_where_it_may_have_gone_on(
     connection: Connection, position: str, are_new: bool
 ) -> None:
     job_id = make_job(connection, JobState.SUCCEEDED, finished_at=NOW - HOUR)
     xact_id = read_xact_id(connection, job_id)
     place(connection, position.format(before=xact_id, after=xact_id + 1))
-    assert seen(connection) == ({"facts"} if are_new else set())
+    assert seen(connection) == ({"facts", "figures"} if are_new else set())
 
 
 def test_facts_are_looked_for_while_somebody_may_wait(connection: Connection) -> None:
@@ -96,6 +96,9 @@ def read_xact_id(connection: Connection, job_id: UUID) -> int:
 
 
 def place(connection: Connection, snapshot: str) -> None:
-    """Facts have been published up to there."""
-    add = text("INSERT INTO bus_position (name, position) VALUES ('facts', :position)")
+    """Facts have been published, and figures counted, up to there."""
+    add = text("""
+        INSERT INTO bus_position (name, position)
+        VALUES ('facts', :position), ('figures', :position)
+    """)
     connection.execute(add, {"position": f"0123abcd.{snapshot}"})

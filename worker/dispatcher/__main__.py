@@ -85,6 +85,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
         "waiting": watched("waiting", Waiting(hints, dispatch.nudge), transactional),
         "bulk": watched("bulk", Bulk(hints, dispatch.nudge), transactional),
         "ring_again": watched("ring again", RingAgain(Broker(settings), dispatch.nudge), single),
+        "figures": watched("figures", Figures(), transactional),
         "facts": watched("facts", Facts(registry, hints, dispatch.nudge), transactional),
     }
     loops = [
@@ -97,7 +98,6 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
             "retention", Retention(terms_of(settings), FileStore(settings.files_dir)), transactional
         ),
         Loop("webhooks", Webhooks(registry, settings.retained_deliveries), transactional),
-        Loop("figures", Figures(), transactional),
         Loop("presence", Presence(uuid4(), settings.heartbeat, lease), single),
     ]
     wake = Wake(

@@ -16,8 +16,9 @@ class Figures:
     def turn(self, connection: Connection) -> Rest:
         with connection.begin():
             is_last = count_ended(connection, LIMIT)
-        pause = PAUSE if is_last is False else EVERY
-        return Rest(pause, least=pause)
+        if is_last is False:
+            return Rest(PAUSE, least=PAUSE)
+        return Rest(EVERY, least=EVERY, heeds_after=EVERY)
 
     def end(self, connection: Connection) -> None:
         pass

@@ -24,7 +24,9 @@ from jobs.errors import BrokerUnavailable
 ENDED = signal.SIGUSR1  # what a thread that ends unasked sends to its own process
 FIRST_PAUSE = 0.2  # seconds after a failure, doubled up to …
 LONGEST_PAUSE = 2.0  # … so that work goes on within so many seconds after a server is back
-LONGEST = 10.0  # seconds of a rest that a call ends, in case that the lookout itself is stuck
+# Seconds of a rest that a call ends, in case that the lookout is stuck: one that gets no answer is
+# refused by its time-outs, and calls everybody.
+LONGEST = 30.0
 
 _log = structlog.get_logger(__name__)
 
