@@ -40,6 +40,12 @@ def test_the_page_loads_nothing_from_elsewhere(api: Api) -> None:
         assert "validatorUrl: null" in anybody.get("/static/docs.js").text
 
 
+def test_the_module_for_pages_is_small_and_needs_no_other(api: Api) -> None:
+    module = httpx2.get(f"{api.url}/static/lading.js")
+    assert len(module.content) <= 8 * 1024
+    assert not re.search(r"\bimport\b", module.text)
+
+
 def test_every_error_is_declared_as_a_problem(document: dict[str, Any]) -> None:
     for path, method, operation in operations(document):
         for status, response in operation["responses"].items():
