@@ -17,6 +17,7 @@ class Order:
     state: str = "succeeded"  #: how it is expected to end
     cause: str | None = None  #: of the error, where it is expected to fail
     starts: int = 1  #: how often it runs by design
+    asks_database: bool = False  #: its handler does: a lost connection is an error of its own
     event: str | None = None  #: the type of the event that shall make it; None: it is submitted
 
     @property

@@ -110,7 +110,7 @@ class Stage:
         options: Mapping[str, Any] | None = None,
         **expected: Any,
     ) -> Order:
-        """An order with a key of this scenario's; `expected`: state, cause, starts."""
+        """An order with a key of this scenario's; `expected`: what else an Order says."""
         key = f"{self.random.getrandbits(128):032x}"
         return Order(kind, args, options or {}, key=key, **expected)
 

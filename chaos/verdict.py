@@ -176,12 +176,12 @@ def _between_attempts(story: Story) -> list[str]:
         number, outcome = attempt["attempt"], attempt["outcome"]
         if outcome == "succeeded" or number not in pids or attempt["finished_at"] is None:
             continue
-        if outcome not in CUT_SHORT and story.entry.order.state == "succeeded":
-            flaws.append(f"attempt {number} is {outcome}: {attempt['error']}")
         end = monotonic(attempt["finished_at"])
-        if outcome in CUT_SHORT and not story.faults.excuse(
-            pids[number], starts[number], end + CLEARLY
-        ):
+        has_reason = story.faults.excuse(pids[number], starts[number], end + CLEARLY)
+        may_raise = story.entry.order.asks_database and has_reason
+        if outcome not in CUT_SHORT and story.entry.order.state == "succeeded" and not may_raise:
+            flaws.append(f"attempt {number} is {outcome}: {attempt['error']}")
+        if outcome in CUT_SHORT and not has_reason:
             flaws.append(f"attempt {number} is {outcome}, though nothing had happened to it")
     return flaws
 

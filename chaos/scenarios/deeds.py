@@ -56,7 +56,10 @@ def publish_with_deeds(stage: Stage) -> None:
         platform.postgres.url, [stage.random.getrandbits(32) for _ in range(APPLICATIONS)]
     )
     deeds.begin()
-    orders = [stage.order("chaos.say", {"ms": 15}) for _ in range(round(RATE * LONGEST))]
+    orders = [
+        stage.order("chaos.say", {"ms": 15}, asks_database=True)
+        for _ in range(round(RATE * LONGEST))
+    ]
     load = stage.load(RATE, LONGEST, orders=orders)
     try:
         for number in range(ROUNDS):
