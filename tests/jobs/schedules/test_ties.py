@@ -102,7 +102,8 @@ def test_a_new_job_takes_its_key_from_the_one_that_it_replaces(
     *_, third, fourth = jobs_of(connection, schedule)
     assert (third.state, fourth.state, fourth.after) == ("cancelled", "waiting", [second.id])
     reason = explain(connection, PROJECT, fourth.id, LEASE).reasons[0]
-    assert (reason.detail, reason.facts["jobs"]) == ("it waits for 1 job to end", [second.id])
+    detail = f"it waits for 1 job to end: {second.id}"
+    assert (reason.detail, reason.facts["jobs"]) == (detail, [second.id])
     if end_of_it == "cancelled":
         parents.tell(connection, 10)
         assert explain(connection, PROJECT, fourth.id, LEASE).reasons[0] == reason
