@@ -10,6 +10,8 @@ from jobs.models import Job, Worker
 from jobs.states import JobState
 from tests.jobs.making import make_job
 
+AT_ONCE = 5_000  # jobs of one statement
+
 
 def add_worker(connection: Connection, **columns: Any) -> UUID:
     """A worker that was seen just now, of two slots for `test.echo` in `default`."""
@@ -45,7 +47,7 @@ def list_rung(connection: Connection, queue: str = "default") -> list[UUID]:
 
 
 def add_jobs(connection: Connection, queue: str, number: int) -> None:
-    """Quicker than one by one; without events."""
+    """Quicker than one by one; without events. A statement makes some thousand, in its time."""
     statement = text("""
     INSERT INTO job (id, kind, state, queue, priority, args, max_attempts, seq, created_at,
                      queued_at)
@@ -53,4 +55,5 @@ def add_jobs(connection: Connection, queue: str, number: int) -> None:
            clock_timestamp()
     FROM generate_series(1, :number)
     """)
-    connection.execute(statement, {"number": number, "queue": queue})
+    for made in range(0, number, AT_ONCE):
+        connection.execute(statement, {"number": min(AT_ONCE, number - made), "queue": queue})
