@@ -48,6 +48,10 @@ class Layout:
     appendonly: bool = False  #: the broker's file
 
 
+#: For crowds: of their own, since some of them are left when they are over.
+PAIR = Layout(io_workers=0, dispatchers=2)
+
+
 class Platform:
     """Usable as a context manager. Its keepers are listed by role."""
 

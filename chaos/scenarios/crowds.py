@@ -1,21 +1,17 @@
-"""Many jobs at once, with two dispatchers and nothing broken: who has to wait, and how long."""
+"""A crowd of jobs of one key: who else has to wait, and how long."""
 
 from bisect import bisect
-from typing import Any
 
 import psycopg
 
 from chaos.book import Entry
-from chaos.client import Client
-from chaos.effects import END, START
-from chaos.platform import Layout
+from chaos.effects import START
+from chaos.platform import PAIR
 from chaos.scenario import scenario
 from chaos.stage import PATIENCE, Stage
 from chaos.waiting import until
 
-PAIR = Layout(io_workers=0, dispatchers=2)  # of their own: a crowd is left when they are over
-CHILDREN, AT_A_TIME = 10_000, 1000
-CALLED_WITHIN = 1.0  # seconds from the last child's end to the callback's start
+AT_A_TIME = 1000
 CROWD = 100_000  # queued jobs of one key
 ACCEPTED = 202
 WINDOW = 1000  # bells: two seconds' starts, and so many at most; half a second passes besides
@@ -28,57 +24,6 @@ _OPEN = "SELECT count(*) FROM job WHERE concurrency_key = %s AND finished_at IS 
 _STARTS = """
 SELECT count(*) FROM job WHERE concurrency_key = %s AND attempt > 0
 """
-
-
-@scenario(
-    "fan-out-10000",
-    title=f"a batch of {CHILDREN:,} jobs with callbacks, two dispatchers, nothing broken",
-    plain="has none",
-    seconds=50,
-    layout=PAIR,
-)
-def fan_out(stage: Stage) -> None:
-    platform = stage.platform
-    client = stage.client(timeout=30)
-    children, callbacks = _submit(stage, client)
-    stage.finish(children, within=120)
-    stage.finish(callbacks)
-    effects = platform.effects.by_job()
-    last = max(each.at for child in children for each in effects[child.id] if each.word == END)
-    for callback in callbacks:
-        starts = [each.at for each in effects[callback.id] if each.word == START]
-        stage.check(len(starts) == 1, f"a callback has started {len(starts)} times")
-        stage.check(min(starts) > last, "a callback came before the last child's end")
-        stage.measure("from the last child's end to a callback", min(starts) - last, CALLED_WITHIN)
-    client.close()
-
-
-def _submit(stage: Stage, client: Client) -> tuple[list[Entry], list[Entry]]:
-    """The children of an open batch, and what is called at its end."""
-    names = ("on_complete", "on_success")
-    callbacks = [stage.book.enter(stage.order("chaos.quick", {"ms": 1})) for _ in names]
-    children = [stage.book.enter(stage.order("chaos.quick", {"ms": 1})) for _ in range(CHILDREN)]
-    path, more = "/v1/jobs/batch", _bodies(names, callbacks)
-    for start in range(0, CHILDREN, AT_A_TIME):
-        some = children[start : start + AT_A_TIME]
-        body = {
-            "jobs": [entry.order.body for entry in some],
-            "open": start + AT_A_TIME < CHILDREN,
-            **more,
-        }
-        key = {"Idempotency-Key": some[0].order.key}
-        answer = client.ask("POST", path, body, key, patience=PATIENCE).body
-        for entry, job in zip(some, answer["jobs"], strict=True):
-            entry.ids.append(job["id"])
-        for entry, name in zip(callbacks, names, strict=True):
-            if not entry.ids:
-                entry.ids.append(answer["batch"][name])
-        path, more = f"/v1/batches/{answer['batch']['id']}/jobs", {}
-    return children, callbacks
-
-
-def _bodies(names: tuple[str, ...], callbacks: list[Entry]) -> dict[str, Any]:
-    return {name: entry.order.body for name, entry in zip(names, callbacks, strict=True)}
 
 
 @scenario(
