@@ -65,12 +65,10 @@ def test_the_backlog_leaves_by_priority(engine: Engine, served: str, bells: Brok
             add_job(connection, queue=served, priority=priority): priority
             for priority in (3, 9, 0, 7, 5, 1, 8, 2, 6, 4)
         }
+    eventually(partial(has_bells, bells, served, WINDOW))
     order: list[int] = []
     while len(order) < len(ids):
-        # A worker asks for all priorities at once; `pop` asks for one after the other, so that
-        # what comes meanwhile could be taken out of its order.
-        eventually(partial(has_bells, bells, served, min(WINDOW, len(ids) - len(order))))
-        [(job_id, attempt)] = pop(bells, served)
+        [(job_id, attempt)] = eventually(lambda: pop(bells, served))
         order.append(ids[job_id])
         with engine.begin() as connection:
             claim(connection, job_id, attempt)
