@@ -12,7 +12,7 @@ from bench.peer import LADING, Members, Peer, Promise, Results, Rows
 _AOF = "Redis, a second's writes at most"
 
 _WORKER = "celery -A worker.celery_app worker"
-_lading = Peer(
+OURS = Peer(
     name=LADING,
     title="**Lading**",
     folder=LADING,
@@ -194,7 +194,7 @@ _taskiq = Peer(
 )
 
 PEERS = (
-    _lading,
+    OURS,
     _celery_sqlmodel,
     _celery_redis,
     _pgqueuer,

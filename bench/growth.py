@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from bench import generator, report
 from bench.accounting import cpu_seconds
-from bench.catalogue import PEERS
+from bench.catalogue import OURS
 from bench.figures import Spread, median_of, per_job, spread
 from bench.growth_filling import DAYS, fill
 from bench.growth_reading import Reading, read_all
@@ -274,9 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help=f"into {report.REPORT.name}")
     options = parser.parse_args(arguments)
     amounts = TINY if options.tiny else Amounts(finished=options.finished)
-    (peer,) = (each for each in PEERS if each.is_ours)
     with tempfile.TemporaryDirectory(prefix="lading-growth-") as folder:
-        found = measure(peer, amounts, Path(folder))
+        found = measure(OURS, amounts, Path(folder))
     words = text(found)
     print(words)
     print("\nMissed: " + ("; ".join(missed(found)) or "nothing"))

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from bench import generator, report
 from bench.accounting import cpu_seconds
-from bench.catalogue import PEERS
+from bench.catalogue import OURS
 from bench.figures import per_job
 from bench.generator import Order
 from bench.http import Address
@@ -281,9 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help=f"into {report.REPORT.name}")
     options = parser.parse_args(arguments)
     amounts = TINY if options.tiny else Amounts(jobs=options.jobs)
-    (peer,) = (each for each in PEERS if each.is_ours)
     with tempfile.TemporaryDirectory(prefix="lading-scale-") as folder:
-        found = measure(peer, amounts, Path(folder))
+        found = measure(OURS, amounts, Path(folder))
     words = text(found)
     print(words)
     one, several = (_median(found.rounds[shape]).cpu_ms["all"] for shape in (ONE, SEVERAL))

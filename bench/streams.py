@@ -9,7 +9,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from urllib.request import urlopen
 import psutil
 from pydantic import SecretStr
 
+from bench.report import REPORT, machine, write
 from bench.stream_readers import Address, Heard, read_all
 from bench.stream_writer import PROJECT, Written, make_jobs, write_all
 from dev.ports import LOOPBACK, free_port
@@ -35,7 +35,6 @@ from jobs.keys.store import create_key
 from jobs.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-REPORT = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- streams:begin -->", "<!-- streams:end -->"
 EVENTS = 10  # of each job, besides `created`
 FAN_OUT_EVENTS = 50
@@ -289,21 +288,6 @@ def table(phases: Sequence[Phase]) -> str:
     return "\n".join(lines)
 
 
-def write(report: Path, text: str) -> None:
-    """What stands between the markers is the text."""
-    before, _, rest = report.read_text().partition(BEGIN)
-    _, found, after = rest.partition(END)
-    assert found, f"{report} has no {BEGIN} … {END}"
-    report.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
-def machine() -> str:
-    """What it was measured on."""
-    versions = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    memory = psutil.virtual_memory().total / 1024**3
-    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {versions}, {time.strftime('%Y-%m-%d')}"
-
-
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -326,7 +310,7 @@ def main() -> None:
         figures = {"machine": machine(), "phases": [phase._asdict() for phase in phases]}
         options.json.write_text(json.dumps(figures, indent=2))
     if options.write:
-        write(REPORT, text)
+        write(text, BEGIN, END)
 
 
 def _allow_files(wanted: int) -> None:

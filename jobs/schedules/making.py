@@ -6,7 +6,7 @@ All of it is part of the transaction that decides the ticks (jobs/schedules/firi
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from jobs import documents
-from jobs.enqueue import Intake, created, enqueue_unblocked
+from jobs.enqueue import Accepted, Intake, created, enqueue_unblocked
 from jobs.errors import InvalidTransition, JobNotFound, JobsError, UniqueConflict
 from jobs.lifecycle import Moved, cancel
 from jobs.schedules.forms import Form
@@ -77,21 +77,34 @@ def make_jobs(
     answers = enqueue_unblocked(connection, intakes, process_id=process_id)
     made: list[Tick] = []
     moved: list[Moved] = []
+    skipped: list[Tick] = []
     for tick in heirs:
         found = _take_place(connection, tick, live[tick.schedule.id], process_id)
-        if found is not None:
-            made.append(tick)
-            moved += found
+        (skipped if found is None else made).append(tick)
+        moved += found or []
     for tick, answer in zip(others, answers, strict=True):
-        if isinstance(answer, JobsError) and not isinstance(answer, UniqueConflict):
-            raise answer
-        if isinstance(answer, JobsError) or not answer.made:
-            connection.execute(_TAKEN, {"schedule": tick.schedule.id, "tick": tick.at})
+        if not _has_made(answer):
+            skipped.append(tick)
             continue
         made.append(tick)
-        moved += answer.moved
-        moved += [created(tick.schedule.project_id, job) for job in answer.made]
+        moved += _moves(tick, answer)
+    if skipped:
+        taken = [{"schedule": each.schedule.id, "tick": each.at} for each in skipped]
+        connection.execute(_TAKEN, taken)
     return made, moved
+
+
+def _has_made(answer: Accepted | JobsError) -> TypeGuard[Accepted]:
+    """Whether there is a job; another one has the unique key if not. Raises what else is wrong."""
+    if isinstance(answer, UniqueConflict):
+        return False
+    if isinstance(answer, JobsError):
+        raise answer
+    return bool(answer.made)
+
+
+def _moves(tick: Tick, answer: Accepted) -> list[Moved]:
+    return [*answer.moved, *(created(tick.schedule.project_id, job) for job in answer.made)]
 
 
 def _inherits(tick: Tick, live: Mapping[UUID, Sequence[UUID]]) -> bool:
@@ -105,7 +118,7 @@ def _take_place(
 ) -> list[Moved] | None:
     """The older jobs are cancelled, and the tick's has their key; None: a stranger has it.
 
-    Then nothing is done but to note that in the history. Where one of the older ones runs, and the
+    Then nothing is done. Where one of the older ones runs, and the
     key is for one that has not ended, the new job waits for that end, however it comes.
     """
     project_id, job = tick.schedule.project_id, new_job(tick, tick.at)
@@ -116,13 +129,9 @@ def _take_place(
             running = connection.execute(_HAND_OVER, {"jobs": [*old]}).scalars()
             job = job._replace(behind=[*running])
         [answer] = enqueue_unblocked(connection, [Intake(project_id, [job])], process_id=process_id)
-        if isinstance(answer, JobsError) or not answer.made:
-            attempt.rollback()
-        else:
-            return [*moved, *answer.moved, *(created(project_id, each) for each in answer.made)]
-    if isinstance(answer, JobsError) and not isinstance(answer, UniqueConflict):
-        raise answer
-    connection.execute(_TAKEN, {"schedule": tick.schedule.id, "tick": tick.at})
+        if _has_made(answer):
+            return [*moved, *_moves(tick, answer)]
+        attempt.rollback()
     return None
 
 
