@@ -92,6 +92,24 @@ def test_the_example_pages_bar_goes_on_while_the_api_dies(page: Page, platform: 
     expect(page.locator("#start")).to_be_enabled()
 
 
+def test_a_click_before_the_example_page_is_ready_is_not_lost(browser: Browser, site: str) -> None:
+    page = browser.new_page()
+    page.set_default_timeout(SLOW)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/where", hold)
+    page.goto(site)
+    eventually(lambda: bool(page.evaluate("true") and held), within=30)
+    expect(page.locator("#start")).to_be_disabled()
+    held[0].continue_()
+    page.click("#start")
+    expect(page.locator("#events li").first).to_have_text("created", timeout=SLOW)
+    page.close()
+
+
 def test_the_example_page_cancels(page: Page) -> None:
     page.click("#start")
     page.wait_for_function("document.querySelector('#bar').value > 0")
