@@ -99,12 +99,13 @@ _MOVES: dict[Outcome, Callable[..., Moved]] = {
 
 
 def usage_of(execution: Execution) -> Usage:
-    """What the attempt has taken.
+    """What the attempt has taken so far.
 
-    Nothing is known of an async handler on threads: it shares its thread with others.
+    Of an async handler on threads only its time is known: it shares its thread with others.
     """
-    runtime = execution.runtime
+    runtime, ran = execution.runtime, execution.link.age
     if not runtime.forked and execution.kind.is_async:
-        return Usage()
+        return Usage(run_seconds=ran)
     said = runtime.board.heard(execution.claim.id, execution.claim.attempt)
-    return runtime.meter.end(execution.start, said.peak_rss)
+    taken = runtime.meter.end(execution.start, said.peak_rss)
+    return Usage(taken.max_rss_bytes, taken.cpu_seconds, ran)

@@ -16,6 +16,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 from jobs.attempts import UNKNOWN_USAGE, Outcome, Usage
 from jobs.direct import Direct, constant
 from jobs.errors import LeaseLost
+from jobs.lifecycle.reports import usage_binds
 from jobs.lifecycle.statements import CLAIMED, ONE, Claim, Moved, statement_of
 from jobs.states import JobState, Move
 
@@ -99,8 +100,7 @@ def _success_binds(success: Success) -> dict[str, Any]:
         "job": job_id,
         "fence": attempt,
         "returned": result,
-        "max_rss_bytes": usage.max_rss_bytes,
-        "cpu_seconds": usage.cpu_seconds,
+        **usage_binds(usage),
     }
 
 

@@ -122,7 +122,11 @@ def _failure(error: Error, outcome: Outcome) -> dict[str, Any]:
 
 
 def usage_binds(usage: Usage) -> dict[str, Any]:
-    return {"max_rss_bytes": usage.max_rss_bytes, "cpu_seconds": usage.cpu_seconds}
+    return {
+        "max_rss_bytes": usage.max_rss_bytes,
+        "cpu_seconds": usage.cpu_seconds,
+        "run_seconds": usage.run_seconds,
+    }
 
 
 def crash_facts(detail: str, cause: Cause = Cause.CRASHED) -> dict[str, Any]:

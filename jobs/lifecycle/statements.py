@@ -124,13 +124,14 @@ def _facts(move: Move, moved: sa.CTE) -> sa.ColumnElement[Any]:
 
 
 def _ended(move: Move, moved: sa.CTE) -> sa.Insert:
-    names = ["outcome", "cause", "error", "max_rss_bytes", "cpu_seconds"]
+    names = ["outcome", "cause", "error", "max_rss_bytes", "cpu_seconds", "run_seconds"]
     facts = [
         outcome_of(move),
         ERROR["cause"].astext,
         ERROR,
         bind("max_rss_bytes", sa.BigInteger),
         bind("cpu_seconds", sa.Float),
+        bind("run_seconds", sa.Float),
     ]
     row = sa.select(
         moved.c.id, moved.c.attempt, moved.c.worker, moved.c.started_at, moved.c.at, *facts

@@ -1,13 +1,15 @@
 """Which bells are put together: those of quick kinds, as far as every slot gets some."""
 
+from collections.abc import Sequence
 from itertools import chain
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from jobs import lifecycle
+from jobs.attempts import UNKNOWN_USAGE, Usage
 from jobs.broker import Bell
 from jobs.durations import measure
 from jobs.settings import Settings
@@ -101,7 +103,53 @@ def test_in_a_backlog_those_are_looked_at_that_were_rung_first(
     lists.put_together([Bell("default", "demo.sleep", ((j.id, 1),), 5) for j in jobs], slots=2)
     lists.put_together([ring("demo.sleep") for _ in range(1000)], slots=2)
     with engine.begin() as connection:
-        for job in jobs:
-            lifecycle.start(connection, job.id, attempt=1, worker=uuid4(), lease=settings.lease)
+        make(connection, settings, [job.id for job in jobs])
         lists.learn(connection)
     assert "demo.sleep" in lists._seconds
+
+
+def test_a_quick_kind_stays_quick_while_its_attempts_wait_for_the_machine(
+    platform: Platform, settings: Settings, engine: Engine
+) -> None:
+    jobs = [platform.submit("demo.sleep", {"seconds": 0}).id for _ in range(2 * FEWEST)]
+    lists = Lists()
+    lists.put_together([Bell("default", "demo.sleep", ((job, 1),), 5) for job in jobs], slots=2)
+    with engine.begin() as connection:
+        make(connection, settings, jobs[:FEWEST], Usage(run_seconds=0.001))
+        for job_id in jobs[FEWEST:]:  # they may have been held up: nobody knows as yet
+            lifecycle.start(connection, job_id, attempt=1, worker=uuid4(), lease=settings.lease)
+        connection.execute(
+            sa.text(
+                "UPDATE job SET started_at = created_at, finished_at = created_at + interval '1 h'"
+                " WHERE id = ANY (:ids)"
+            ),
+            {"ids": jobs[:FEWEST]},
+        )
+        lists.learn(connection)
+    assert lists._seconds["demo.sleep"] == pytest.approx(0.001)
+    assert len(lists.put_together([ring("demo.sleep") for _ in range(2 * MOST)], slots=2)) == 2
+
+
+def test_of_an_attempt_that_did_not_say_how_long_it_ran_the_claim_and_the_report_tell(
+    platform: Platform, settings: Settings, engine: Engine
+) -> None:
+    jobs = [platform.submit("demo.sleep", {"seconds": 0}).id for _ in range(2)]
+    with engine.begin() as connection:
+        make(connection, settings, jobs)
+        connection.execute(
+            sa.text(
+                "UPDATE job SET started_at = created_at, finished_at = created_at + interval '3 s'"
+                " WHERE id = ANY (:ids)"
+            ),
+            {"ids": jobs},
+        )
+        (found,) = measure(connection, jobs)
+    assert (found.attempts, found.seconds) == (2, pytest.approx(3))
+
+
+def make(
+    connection: Connection, settings: Settings, jobs: Sequence[UUID], usage: Usage = UNKNOWN_USAGE
+) -> None:
+    for job_id in jobs:
+        lifecycle.start(connection, job_id, attempt=1, worker=uuid4(), lease=settings.lease)
+        lifecycle.succeed(connection, job_id, attempt=1, result=None, usage=usage)
