@@ -217,9 +217,16 @@ class Session:
         async with self._sending:
             if self.is_ended:
                 raise Ended
-            await self._in_time(self._websocket.send_text(text))
+            try:
+                rest = begin(self._websocket.send_text(text))
+            except (OSError, WebSocketDisconnect):
+                self.end(None)
+                raise Ended from None
+            if rest is not None:
+                await self._in_time(rest)
 
     async def _in_time(self, sending: Awaitable[None]) -> None:
+        """A frame that had to wait is on its way; one that had not says nothing of the client."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:

@@ -422,6 +422,20 @@ def test_a_reader_that_is_far_behind_reads_the_log_by_itself(
         assert seqs(client.events(ends)) == [*range(1, 43)]
 
 
+def test_a_server_that_stands_still_does_not_take_its_clients_for_slow(
+    api: Api, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.ws.session.SLUGGISH", 0.0)  # as if each frame had taken that long
+    with speaking(api) as client:
+        position = client.follow_all()["position"]
+        job_id = story.begin()
+        story.progress(job_id, 40)
+        story.succeed(job_id)
+        assert set(seqs(client.events(ends))) == set(range(1, 43))
+        client.follow_all(position, id_="again")
+        assert seqs(client.events(ends, "again")) == [*range(1, 43)]
+
+
 def test_progress_alone_is_coalesced_and_only_where_newer_follows() -> None:
     def event(seq: int, type_: str, job: str = "a") -> Recorded:
         return Recorded(seq, type_, f'{{"job_id":"{job * 36}","seq":{seq}}}')
