@@ -6,6 +6,7 @@ about. A bell may be lost or come twice; claims are guarded, and the dispatcher 
 """
 
 import json
+import re
 import socket
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ HEALTH_CHECK = 10  # seconds: a half-open connection is noticed after two of the
 BATCH = 500  # bells a pipeline: half a MiB, a few milliseconds of Redis
 MOST_HANGING = 10_000  # bells of one priority that are looked at; windows hold far fewer
 EPOCH_KEY = "lading:epoch"
+_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 
 class Bell(NamedTuple):
@@ -119,6 +121,8 @@ class Broker:
             socket_connect_timeout=CONNECT_TIMEOUT,
             health_check_interval=HEALTH_CHECK,
         )
+        self._asking = redis.Redis(connection_pool=self._redis.connection_pool)
+        self._asking.set_response_callback("INFO", _run_id)  # a hundred lines, every second
         self._origin = f"dispatcher@{socket.gethostname()}"
 
     def ring(self, bells: Iterable[Bell]) -> None:
@@ -153,10 +157,10 @@ class Broker:
     def life(self) -> Life:
         """A restart changes the run id, a wipe takes the epoch away."""
         with _translated():
-            pipeline = self._redis.pipeline(transaction=False)
+            pipeline = self._asking.pipeline(transaction=False)
             pipeline.info("server").get(EPOCH_KEY)
-            info, epoch = pipeline.execute()
-            return Life(info["run_id"], None if epoch is None else UUID(epoch.decode()))
+            run_id, epoch = pipeline.execute()
+            return Life(run_id, None if epoch is None else UUID(epoch.decode()))
 
     def begin_epoch(self, epoch: UUID) -> None:
         """The broker's memory carries this mark from now on."""
@@ -211,6 +215,14 @@ def _read_message(message: bytes) -> tuple[tuple[UUID, int], ...]:
         return read_attempts(args)
     except (ValueError, LookupError, TypeError):
         return ()
+
+
+def _run_id(info: bytes, **_options: object) -> str:
+    """Of what the broker says about itself."""
+    found = _RUN_ID.search(info)
+    if found is None:
+        raise redis.InvalidResponse("no run_id")
+    return found[1].decode()
 
 
 def _lists(queue: str) -> list[str]:

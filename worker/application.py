@@ -39,6 +39,7 @@ from worker.watch import Watch
 
 WORKER_ID = "LADING_WORKER_ID"  # environment: from the parent to its pool processes
 STDERR = 2
+ASKS_ANEW = 2.0  # seconds; a worker that ends waits for the answer to its last question
 START_WITHIN = 30.0  # seconds for a pool process; Celery's 4 are too few on a busy machine
 
 _log = structlog.get_logger(__name__)
@@ -118,6 +119,9 @@ def _configure(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> N
     forking = is_forking(options.get("pool_cls") or options.get("pool") or conf.worker_pool)
     instance.quiet = True  # no banner in the logs
     warnings.simplefilter("ignore", SecurityWarning)  # of root: it means pickle, which we refuse
+    # The question for bells is asked anew after so long, and not each second. Here alone: whoever
+    # waits for other answers would sleep that long between its looks.
+    conf.broker_transport_options = {**conf.broker_transport_options, "polling_interval": ASKS_ANEW}
     conf.worker_disable_prefetch = forking  # a finishing thread does not wake the hub for the next
     if not options.get("queues"):
         queues = app.registry.queues(on_threads=not forking)

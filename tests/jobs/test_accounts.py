@@ -133,6 +133,61 @@ def test_a_whole_pass_is_followed_by_a_rest(clean: Connection) -> None:
     assert accounts.read_standing(clean).unaccounted["wrong_seq"] == 4
 
 
+@pytest.fixture
+def quiet(clean: Connection) -> Connection:
+    """Of a platform that has seen all there is: one job, which ended an hour ago."""
+    job_id = submit(clean, ago=timedelta(hours=1))[0]
+    succeed(clean, job_id)
+    look(clean)
+    clean.execute(
+        text("UPDATE account_check SET position = :first WHERE name = 'new histories'"),
+        {"first": FIRST},
+    )
+    assert not accounts.advance(clean, NEW_HISTORIES, 100), "it is at its end"
+    assert accounts.rest_quietly(clean, LEASE)
+    return clean
+
+
+def test_where_nothing_is_new_one_statement_says_so(quiet: Connection) -> None:
+    quiet.execute(text("UPDATE account_check SET checked_at = now() - interval '5 seconds'"))
+    before = accounts.read_standing(quiet).checked_at
+    assert accounts.rest_quietly(quiet, LEASE)
+    standing = accounts.read_standing(quiet)
+    assert before is not None
+    assert standing.checked_at is not None
+    assert standing.checked_at > before
+    assert standing.ages["newest"] < 60
+    began = "SELECT began_at <= ended_at FROM account_check WHERE name <> 'overdue'"
+    assert quiet.execute(text(began)).scalars().all() == [True] * 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO account_finding (id, reason, jobs) VALUES (gen_random_uuid(), 'missing', 1)",
+        "INSERT INTO intake_total VALUES ('ffffffff', gen_random_uuid(), 1)",
+        "UPDATE job SET id = CAST('ffffffff' || substr(CAST(id AS text), 9) AS uuid)",
+        "UPDATE account_check SET checked_at = now() - interval '1 hour' WHERE name = 'overdue'",
+        "UPDATE account_check SET ended_at = ended_at - interval '61 s' WHERE name = 'balance'",
+        "DELETE FROM account_check WHERE name = 'newest'",
+        "UPDATE account_check SET position = DEFAULT WHERE name = 'new histories'",
+    ],
+)
+def test_whatever_there_may_be_to_see_is_looked_at(quiet: Connection, change: str) -> None:
+    quiet.execute(text("SET LOCAL session_replication_role = replica"))
+    quiet.execute(text(change))
+    assert not accounts.rest_quietly(quiet, LEASE)
+
+
+def test_a_job_that_lives_or_is_new_is_looked_at(quiet: Connection) -> None:
+    job_id = submit(quiet, ago=timedelta(hours=1))[0]
+    assert not accounts.rest_quietly(quiet, LEASE), "it waits"
+    succeed(quiet, job_id)
+    assert accounts.rest_quietly(quiet, LEASE), "it has gone by"
+    succeed(quiet, submit(quiet)[0])
+    assert not accounts.rest_quietly(quiet, LEASE)
+
+
 def test_slices_end_where_their_size_is_reached(clean: Connection) -> None:
     jobs = submit(clean, 3)
     for job_id in jobs:

@@ -36,21 +36,29 @@ class Accounts:
 
     def turn(self, connection: Connection) -> Rest:
         with connection.begin():
+            is_quiet = accounts.rest_quietly(connection, self._lease)
+        if is_quiet:
+            self._tell({})
+        else:
+            self._look(connection)
+        if self._looks % LOOKS_PER_SETTLEMENT == 0:
+            with connection.begin():
+                accounts.settle(connection)
+        self._looks += 1
+        return Rest(self._interval, least=self._interval)
+
+    def end(self, connection: Connection) -> None:
+        pass
+
+    def _look(self, connection: Connection) -> None:
+        with connection.begin():
             accounts.check_overdue(connection, self._lease)
         with connection.begin():
             accounts.check_newest(connection)
         if time.monotonic() >= self._walks_at:
             self._walk(connection)
-        if self._looks % LOOKS_PER_SETTLEMENT == 0:
-            with connection.begin():
-                accounts.settle(connection)
-        self._looks += 1
         with connection.begin():
             self._tell(accounts.read_standing(connection).unaccounted)
-        return Rest(self._interval, least=self._interval)
-
-    def end(self, connection: Connection) -> None:
-        pass
 
     def _walk(self, connection: Connection) -> None:
         began = time.monotonic()

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs.duties import look
 from worker.dispatcher.loop import Rest
 
-EVERY = 0.4  # seconds: what nobody has hinted at is seen by then
+EVERY = 0.8  # seconds: what nobody has hinted at is seen by then, which is within one
 
 
 class Lookout:
