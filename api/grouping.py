@@ -120,8 +120,11 @@ class GroupWriter(ABC, Generic[Item, Answer]):
         """The answer of one that has waited for a lock long enough."""
 
     @abstractmethod
-    def tell(self, item: Item, answer: Answer) -> None:
+    def tell(self, done: Sequence[tuple[Item, Answer]]) -> None:
         """Whoever listens hears of what was committed."""
+
+    def end(self) -> None:
+        """What the thread has kept between the groups is given back."""
 
     def _run(self) -> None:
         group: list[Waiting[Item, Answer]] = []
@@ -129,13 +132,18 @@ class GroupWriter(ABC, Generic[Item, Answer]):
             while group := self._next_group():
                 answers = self._settle(group)
                 _give(answers)
-                for waiting, answer in answers:
-                    if not isinstance(answer, Exception):
-                        self.tell(waiting.item, answer)
+                self.tell(
+                    [
+                        (waiting.item, answer)
+                        for waiting, answer in answers
+                        if not isinstance(answer, Exception)
+                    ]
+                )
         finally:  # nobody waits for a thread that has ended, whatever ended it
             with self._changed:
                 self._closing = True
                 _give([(left, DatabaseUnavailable()) for left in (*group, *self._waiting)])
+            self.end()
 
     def _next_group(self) -> list[Waiting[Item, Answer]]:
         """What is committed next; empty at the end."""

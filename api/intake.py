@@ -14,7 +14,7 @@ from sqlmodel import col
 from api.grouping import MOST_WAITING, GroupWriter
 from jobs.enqueue import Accepted, Intake, created, enqueue
 from jobs.errors import DatabaseUnavailable, JobsError, KeyInFlight, UniqueConflict
-from jobs.hints import Hints
+from jobs.hints import Hints, Told
 from jobs.ids import uuid7
 from jobs.models import Job
 from jobs.settings import Settings
@@ -29,6 +29,7 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
         self, settings: Settings, hints: Hints, *, most_waiting: int = MOST_WAITING
     ) -> None:
         self.process_id, self._hints = uuid7(), hints
+        self._kept: Connection | None = None
         super().__init__(settings, "intake", most_waiting=most_waiting)
 
     def key(self, item: Intake) -> Hashable:
@@ -39,14 +40,16 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
 
     def commit(self, items: Sequence[Intake]) -> Sequence[Accepted | JobsError]:
         """One transaction; plain ones without keys are one statement, so one round trip."""
-        is_one = all(intake.key is None and intake.is_plain for intake in items)
-        engine = self._autocommit if is_one else self._engine
         try:
-            with engine.begin() as connection:
+            if all(intake.key is None and intake.is_plain for intake in items):
+                return self._commit_plain(items)
+            self._let_go()
+            with self._engine.begin() as connection:
                 return enqueue(connection, items, process_id=self.process_id)
         except IntegrityError as error:
             if len(items) > 1 or _constraint(error) != "job_pkey":
                 raise
+        self._let_go()
         # The ids are ours: an earlier commit, whose answer was lost, has gone through.
         with self._autocommit.connect() as connection:
             return [_find(connection, items[0])]
@@ -57,12 +60,36 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
         unique = next((job.unique for job in item.jobs if job.unique), None)
         return UniqueConflict(unique.key, None) if unique else DatabaseUnavailable()
 
-    def tell(self, item: Intake, answer: Accepted) -> None:
-        if answer.made:
-            self._hints.tell(answer.moved)
-            self._hints.tell(created(item.project_id, job) for job in answer.made)
-            queues = {job.queue for job in answer.made if job.state is JobState.QUEUED}
-            self._hints.wake(sorted(queues))
+    def tell(self, done: Sequence[tuple[Intake, Accepted]]) -> None:
+        moved: list[Told] = []
+        queues: set[str] = set()
+        for item, answer in done:
+            made = answer.made
+            if made:
+                moved += answer.moved
+                moved += [created(item.project_id, job) for job in made]
+                queues.update([job.queue for job in made if job.state is JobState.QUEUED])
+        if moved:
+            self._hints.tell(moved, queues=sorted(queues))
+
+    def end(self) -> None:
+        self._let_go()
+
+    def _commit_plain(self, items: Sequence[Intake]) -> Sequence[Accepted | JobsError]:
+        """The connection is kept: to have it from the pool costs more than it does here."""
+        if self._kept is None:
+            self._kept = self._autocommit.connect()
+        try:
+            return enqueue(self._kept, items, process_id=self.process_id)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """The pool, of one connection, has it again."""
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            kept.close()
 
 
 def _constraint(error: IntegrityError) -> str | None:

@@ -60,8 +60,9 @@ class EventWriter(GroupWriter[Publication, list[Published]]):
             unavailable.__cause__ = error
             return unavailable
 
-    def tell(self, item: Publication, answer: list[Published]) -> None:
-        tell(self._hints, item.project_id, answer)
+    def tell(self, done: Sequence[tuple[Publication, list[Published]]]) -> None:
+        for item, answer in done:
+            tell(self._hints, item.project_id, answer)
 
     def _publish(
         self, connection: Connection, items: Sequence[Publication], *, gives_up: bool

@@ -8,7 +8,7 @@ See PostgreSQL's manual on libpq, "Asynchronous Command Processing".
 import json
 import select
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
@@ -61,26 +61,43 @@ class Direct:
         assert row is not None
         return row
 
+    def all(self, connection: Connection, binds: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+        """All of its rows. What SQLAlchemy raises; of a broken connection, it is invalidated.
+
+        In a transaction it takes the driver's way, which prepares statements there, too.
+        """
+        raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        if not raw.autocommit:
+            return [tuple(row) for row in connection.execute(self._statement, binds)]
+        result = self._result(connection, binds, begins=False)
+        return [self._read(result, row) for row in range(result.ntuples)]
+
     def _first(
         self, connection: Connection, binds: Mapping[str, Any], *, begins: bool
     ) -> tuple[Any, ...] | None:
+        result = self._result(connection, binds, begins=begins)
+        return self._read(result, 0) if result.ntuples else None
+
+    def _read(self, result: pq.abc.PGresult, row: int) -> tuple[Any, ...]:
+        read = result.get_value
+        found = [(load, read(row, number)) for number, load in enumerate(self._loads)]
+        return tuple([None if value is None else load(value) for load, value in found])
+
+    def _result(
+        self, connection: Connection, binds: Mapping[str, Any], *, begins: bool
+    ) -> pq.abc.PGresult:
         pooled = connection.connection
         raw: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
         values = [None if binds[name] is None else dump(binds[name]) for name, dump in self._dumps]
         try:
             if begins and not raw.autocommit:
                 _begin(connection, raw.pgconn)
-            result = self._answer(raw, pooled.info, values)
+            return self._answer(raw, pooled.info, values)
         except psycopg.Error as error:
             raise self._translated(connection, raw, error) from error
         except BaseException:  # it is interrupted: the answer may be on its way
             connection.invalidate()
             raise
-        if not result.ntuples:
-            return None
-        read = result.get_value
-        found = [(load, read(0, number)) for number, load in enumerate(self._loads)]
-        return tuple([None if value is None else load(value) for load, value in found])
 
     def _answer(
         self, raw: psycopg.Connection[Any], info: dict[Any, Any], values: list[bytes | None]

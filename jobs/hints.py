@@ -80,9 +80,12 @@ class Hints:
         self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
         self._thread.start()
 
-    def tell(self, events: Iterable[Told], *, more_follow: bool = False) -> None:
+    def tell(
+        self, events: Iterable[Told], *, queues: Iterable[str] = (), more_follow: bool = False
+    ) -> None:
         """The events go out soon; call it after the commit. Never blocks, never raises.
 
+        The dispatcher looks at these `queues`, as with `wake`.
         Where `more_follow` within milliseconds, they wait for those. Who says so and may be wrong
         calls `rouse` after a while.
         """
@@ -92,6 +95,8 @@ class Hints:
                 self._waiting.append((WAKE, event.queue.encode()))
             elif event.type == ASKED_TO_END:
                 self._waiting.append((CANCEL, f"{event.id}:{event.attempt}".encode()))
+        for queue in queues:
+            self._waiting.append((WAKE, queue.encode()))
         if not more_follow or time.monotonic() > self._sent_at + GATHER_MORE:
             self._rouse()
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from jobs.database import is_blocked
 from jobs.enqueue import bound, keys
 from jobs.enqueue.intake import Accepted, FailurePolicy, Intake, NewBatch
-from jobs.enqueue.rows import insert_plain
+from jobs.enqueue.plain import insert_plain
 from jobs.errors import JobsError, UniqueConflict
 from jobs.lifecycle import Moved
 from jobs.trail.tallies import add_up

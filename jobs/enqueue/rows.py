@@ -1,4 +1,4 @@
-"""The rows of new jobs with their `created` events and the intake count, in one statement."""
+"""What inserts new jobs, their `created` events and the intake count; and the jobs with ties."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,6 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.models import STATE
 from jobs.submissions import NewJob
-from jobs.trail.tallies import ADD_UP, Tally, tally_binds
 from jobs.views import JobView
 
 
@@ -23,35 +22,17 @@ class BoundRow(NamedTuple):
     batch_id: UUID | None
 
 
-def insert_plain(
-    connection: Connection,
-    rows: Sequence[tuple[str, NewJob]],
-    process_id: UUID,
-    tallies: Sequence[Tally] = (),
-) -> dict[UUID, JobView]:
-    """The projects' jobs by their ids. IntegrityError when one of the ids is there.
-
-    The audit trail tells of them by the `tallies`, if there are any.
-    """
-    if not rows:
-        return {}
-    plain = [(project_id, *job[: len(_PLAIN)]) for project_id, job in rows]
-    names = ("project_id", *_PLAIN)
-    more = {"process_id": process_id}
-    if not tallies:
-        return _insert(connection, _INSERT, names, plain, more)
-    return _insert(connection, _INSERT_TOLD, names, plain, {**more, **tally_binds(tallies)})
-
-
 def insert_bound(
     connection: Connection, rows: Sequence[BoundRow], process_id: UUID
 ) -> dict[UUID, JobView]:
     """Those of the jobs that nothing stood in the way of: an id, or a unique key."""
     if not rows:
         return {}
-    more = {"process_id": process_id}
-    bound = [(row.project_id, *row.job[: len(_PLAIN)], *_key(row.job), *_ties(row)) for row in rows]
-    return _insert(connection, _INSERT_BOUND, ("project_id", *_PLAIN, *_BOUND), bound, more)
+    names = ("project_id", *PLAIN, *_BOUND)
+    bound = [(row.project_id, *row.job[: len(PLAIN)], *_key(row.job), *_ties(row)) for row in rows]
+    columns: dict[str, Any] = dict(zip(names, map(list, zip(*bound, strict=True)), strict=True))
+    result = connection.execute(_INSERT_BOUND, {**columns, "process_id": process_id})
+    return {row["id"]: JobView(**row) for row in result.mappings()}
 
 
 def _key(job: NewJob) -> tuple[str | None, str | None]:
@@ -64,20 +45,8 @@ def _ties(row: BoundRow) -> tuple[str | None, int, UUID | None]:
     return after, row.parents_left, row.batch_id
 
 
-def _insert(
-    connection: Connection,
-    statement: sa.TextualSelect,
-    names: Sequence[str],
-    rows: Sequence[tuple[Any, ...]],
-    more: Mapping[str, Any],
-) -> dict[UUID, JobView]:
-    columns: dict[str, Any] = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-    result = connection.execute(statement, {**columns, **more})
-    return {row["id"]: JobView(**row) for row in result.mappings()}
-
-
 #: The first fields of NewJob, as PostgreSQL has them.
-_PLAIN = {
+PLAIN = {
     "id": "uuid",
     "kind": "text",
     "queue": "text",
@@ -106,13 +75,16 @@ _BOUND = {
 _SHOWN = ", ".join(name for name in JobView._fields if name != "args")
 
 
-def _statement(
-    types: Mapping[str, str], more: str, values: str, end: str, told: str = ""
-) -> sa.TextualSelect:
-    """Names of columns only; every value is bound."""
+def insertion(
+    types: Mapping[str, str], *, returned: str, more: str = "", values: str = "", end: str = ""
+) -> str:
+    """The beginning of a statement that inserts jobs and their events from bound arrays.
+
+    Names of columns only; every value is bound. `job` and `clock` may be read by what follows.
+    """
     arrays = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in types.items())
     waits = "row.parents_left > 0" if more else "false"
-    return sa.text(f"""
+    return f"""
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 new AS (
     SELECT row.*, clock.now, due.run_at AS due,
@@ -133,13 +105,17 @@ job AS (
            CASE state WHEN 'queued' THEN now END,
            coalesce(due, now) + expires_seconds * interval '1 s'{values}
     FROM new {end}
-    RETURNING *
+    RETURNING {returned}
 ),
 event AS (
     INSERT INTO job_event (job_id, seq, type, at, attempt, data)
     SELECT id, 1, 'created', created_at, 0, jsonb_build_object('state', state) FROM job
-),
-limited AS ( -- a limit that stands already is not touched, so that nobody waits for another
+)"""  # noqa: S608 - see above
+
+
+#: A limit that stands already is not touched, so that nobody waits for another.
+LIMITED = """\
+limited AS (
     INSERT INTO gate (project_id, scope, name, concurrency)
     SELECT DISTINCT ON (project_id, concurrency_key)
            project_id, 'key', concurrency_key, concurrency_limit
@@ -150,26 +126,29 @@ limited AS ( -- a limit that stands already is not touched, so that nobody waits
     ORDER BY project_id, concurrency_key, id DESC
     ON CONFLICT (project_id, scope, name)
     DO UPDATE SET concurrency = excluded.concurrency, changed_at = clock_timestamp()
-),
+)"""
+COUNTED = """\
 counted AS (
     INSERT INTO intake_total (process_id, bucket, accepted)
     SELECT CAST(:process_id AS uuid), left(CAST(id AS text), 8) AS bucket, count(*)
     FROM job GROUP BY bucket ORDER BY bucket
     ON CONFLICT (bucket, process_id)
     DO UPDATE SET accepted = intake_total.accepted + excluded.accepted
-){told}
-SELECT {_SHOWN}, coalesce(redacted_args, args) AS args FROM job
-""").columns(  # noqa: S608 - see above
-        state=STATE, args=JSONB, result=JSONB, error=JSONB, progress=JSONB, labels=JSONB
-    )
-
-
-_INSERT = _statement({"project_id": "text", **_PLAIN}, "", "", "")
-_INSERT_TOLD = _statement({"project_id": "text", **_PLAIN}, "", "", "", f",\ntold AS ({ADD_UP})")
+)"""
 # In the order of the keys, so that two requests that bring several never wait for each other.
-_INSERT_BOUND = _statement(
-    {"project_id": "text", **_PLAIN, **_BOUND},
-    f", {', '.join(_BOUND)}",
-    ", unique_key, unique_scope, after::uuid[], parents_left, batch_id",
-    "ORDER BY unique_key ON CONFLICT DO NOTHING",
-)
+_INSERT_BOUND = sa.text(
+    ",\n".join(
+        (
+            insertion(
+                {"project_id": "text", **PLAIN, **_BOUND},
+                returned="*",
+                more=f", {', '.join(_BOUND)}",
+                values=", unique_key, unique_scope, after::uuid[], parents_left, batch_id",
+                end="ORDER BY unique_key ON CONFLICT DO NOTHING",
+            ),
+            LIMITED,
+            COUNTED,
+        )
+    )
+    + f"\nSELECT {_SHOWN}, coalesce(redacted_args, args) AS args FROM job"
+).columns(state=STATE, args=JSONB, result=JSONB, error=JSONB, progress=JSONB, labels=JSONB)
