@@ -5,6 +5,7 @@ A database per module is a copy of a migrated template (50 ms); `connection` rol
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,12 @@ def connection(engine: Engine) -> Iterator[Connection]:
     with engine.connect() as connection, connection.begin() as transaction:
         yield connection
         transaction.rollback()
+
+
+def pytest_configure() -> None:
+    """Ctrl-C reaches what tests start: a shell has what runs in its background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def create_database(server: EmbeddedPostgres, name: str, template: str = "template0") -> None:
