@@ -30,7 +30,7 @@ from tests.jobs.making import PROJECT, read_events
 
 pytestmark = pytest.mark.anyio
 LATE = 2.0  # seconds that a stream without hints may be behind
-GRACE = 3.0  # seconds more for a machine that has other things to do
+GRACE = 8.0  # seconds more for a machine that has other things to do
 
 
 @pytest.fixture
@@ -206,10 +206,13 @@ async def test_an_event_too_large_for_a_hint_comes_at_once(
     async with hub.follow(PROJECT, job_id, 1) as follower:
         await hears(hub, settings)
         assert await follower.read(0.2) == []  # a sweep at the beginning is over
-        began = time.monotonic()
-        await in_thread(story.log, job_id, "x" * 5000)
-        assert [event.seq for event in await follower.read()] == [2]
-        assert time.monotonic() - began < SWEEP_EVERY / 2
+        took = []
+        for seq in range(2, 7):
+            began = time.monotonic()
+            await in_thread(story.log, job_id, "x" * 5000)
+            assert [event.seq for event in await follower.read()] == [seq]
+            took.append(time.monotonic() - began)
+        assert min(took) < SWEEP_EVERY / 5, took
 
 
 def publish(settings: Settings, message: bytes) -> None:
@@ -315,11 +318,14 @@ async def test_a_watch_is_woken_by_a_hint(hub: Hub, story: Story, settings: Sett
         await hears(hub, settings)
         while await watch.wait(0.2, 1):
             pass  # the sweeps at the beginning may wake it
-        waiting = asyncio.create_task(watch.wait(30, 1))
-        await in_thread(story.progress, job_id)
-        began = time.monotonic()
-        assert await waiting
-        assert time.monotonic() - began < SWEEP_EVERY / 2
+        took = []
+        for seq in range(1, 6):
+            waiting = asyncio.create_task(watch.wait(30, seq))
+            await in_thread(story.progress, job_id)
+            began = time.monotonic()
+            assert await waiting
+            took.append(time.monotonic() - began)
+        assert min(took) < SWEEP_EVERY / 5, took
         assert await watch.wait(30, 1), "what was seen before is old by now"
 
 
@@ -347,7 +353,7 @@ async def test_draining_ends_every_wait_at_once(settings: Settings, story: Story
         began = time.monotonic()
         draining.begin()
         assert await asyncio.gather(*waiting) == [[], False]
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < GRACE  # the one would wait for 30 s, the other for ever
         assert (follower.is_stopped, follower.is_over) == (True, False)
         assert not await watch.wait(30, 1)
 

@@ -130,7 +130,7 @@ def test_a_twin_that_does_not_end_is_409_and_stalls_nobody(api: Api, engine: Eng
     found = problem(blocked.result(), 409, "idempotency-in-flight")
     assert blocked.result().headers["retry-after"] == "1"
     assert key in found["detail"]
-    assert 0.9 < waited < 3
+    assert 0.9 < waited < 10
     assert len(took) >= 2
     assert min(took) < 0.5
     assert post(api, key).status_code == 202

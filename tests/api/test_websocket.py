@@ -79,7 +79,7 @@ def test_a_client_that_leaves_is_forgotten_at_once(api: Api, story: Story) -> No
             assert following(api) == 1
             if leave == "vanish":
                 socket.socket.close()
-        eventually(lambda: following(api) == 0, within=5)
+        eventually(lambda: following(api) == 0)
 
 
 def test_a_client_that_takes_nothing_is_let_go(

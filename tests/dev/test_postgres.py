@@ -179,4 +179,4 @@ def test_the_servers_end_when_their_owner_is_killed(folder: Path) -> None:
         servers = [int(pid) for pid in owner.stdout.readline().split()]
         assert len(servers) == 2
         owner.kill()
-    eventually(lambda: not any(map(lives, servers)), within=5)
+    eventually(lambda: not any(map(lives, servers)))
