@@ -6,11 +6,12 @@ See PostgreSQL's manual on libpq, "Asynchronous Command Processing".
 """
 
 import json
+import re
 import select
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -34,6 +35,7 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
 _MICROSECOND = timedelta(microseconds=1)
 _POLLER = "direct.poller"  # in the connection's info
 _DOUBLE = struct.Struct("!d")
+_ESCAPED = re.compile(rb'["\\]')
 
 
 class Direct:
@@ -159,7 +161,7 @@ class Direct:
 
     @cached_property
     def _types(self) -> list[int]:
-        return [psycopg.postgres.types[_dumper(type_)[0]].oid for _, type_ in self._parameters]
+        return [psycopg.postgres.types.get_oid(_dumper(type_)[0]) for _, type_ in self._parameters]
 
     @cached_property
     def _dumps(self) -> list[tuple[str, Callable[[Any], bytes]]]:
@@ -228,6 +230,9 @@ def _push(libpq: pq.abc.PGconn) -> None:
 
 def _dumper(type_: sa.types.TypeEngine[Any]) -> tuple[str, Callable[[Any], bytes]]:
     """What PostgreSQL calls that type, and how its values are written as text."""
+    if isinstance(type_, sa.ARRAY):
+        name, dump = _look_up(_DUMPERS, type_.item_type)
+        return f"{name}[]", partial(_array, dump)
     return _look_up(_DUMPERS, type_)
 
 
@@ -244,6 +249,14 @@ def _look_up(forms: Mapping[type[Any], T], type_: sa.types.TypeEngine[Any]) -> T
 
 def _plain(value: Any) -> bytes:
     return str(value).encode()
+
+
+def _array(dump: Callable[[Any], bytes], values: Iterable[Any]) -> bytes:
+    """PostgreSQL's manual, "Array Input and Output Syntax"; one dimension."""
+    return b"{%s}" % b",".join(
+        b"NULL" if value is None else b'"%s"' % _ESCAPED.sub(rb"\\\g<0>", dump(value))
+        for value in values
+    )
 
 
 _DUMPERS: dict[type[sa.types.TypeEngine[Any]], tuple[str, Callable[[Any], bytes]]] = {

@@ -2,14 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable
 from uuid import UUID
-
-from sqlalchemy import Connection
 
 from jobs import lifecycle, workers
 from jobs.errors import DatabaseUnavailable, LeaseLost
-from jobs.lifecycle import Claim
+from jobs.lifecycle import Claim, Next
 from worker.runtime import Runtime
 
 CLAIM_WITHIN = 5.0  # seconds that a claim waits for PostgreSQL; then the bell is rung again one day
@@ -26,20 +23,19 @@ def claim(runtime: Runtime, job_id: UUID, attempt: int, *, may_be_claimed: bool 
     as it takes: the worker knows what it holds.
     """
     sent, sent_at = int(may_be_claimed), 0.0
+    following = Next(job_id, attempt, runtime.worker_id, runtime.settings.lease)
 
-    def start(connection: Connection) -> Claim:
+    def send() -> None:
         nonlocal sent, sent_at
         sent, sent_at = sent + 1, time.monotonic()
-        return lifecycle.start(
-            connection,
-            job_id,
-            attempt=attempt,
-            worker=runtime.worker_id,
-            lease=runtime.settings.lease,
-        )
 
     try:
-        claimed = _move(runtime, start, lambda: sent > 0)
+        try:
+            claimed = runtime.start(following, CLAIM_WITHIN, send)
+        except DatabaseUnavailable:
+            if not sent:
+                raise
+            claimed = runtime.start(following, math.inf, send)
     except LeaseLost:
         if sent > 1:
             _give_back(runtime, job_id, attempt, LOST_ANSWER)
@@ -56,17 +52,6 @@ def in_time(runtime: Runtime, claimed: Claim, sent_at: float) -> Claim:
         _give_back(runtime, claimed.id, claimed.attempt, LATE_ANSWER)
         raise LeaseLost(claimed.id, claimed.attempt)
     return claimed
-
-
-def _move(
-    runtime: Runtime, start: Callable[[Connection], Claim], is_sent: Callable[[], bool]
-) -> Claim:
-    try:
-        return runtime.move(start, CLAIM_WITHIN)
-    except DatabaseUnavailable:
-        if not is_sent():
-            raise
-        return runtime.move(start, math.inf)
 
 
 def _give_back(runtime: Runtime, job_id: UUID, attempt: int, reason: str) -> None:

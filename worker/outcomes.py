@@ -29,6 +29,7 @@ class Ended:
 
     outcome: Outcome
     result: Any = None
+    size: int = 0  #: bytes of the result's JSON
     error: Error | None = None
     delay: timedelta = timedelta()  #: until the next attempt
     reason: str = ""
@@ -47,7 +48,7 @@ def returned(kind: Kind, value: Any) -> Ended:
         raise Fail(
             f"the result has {size} bytes of JSON, more than {MAX_RESULT_BYTES}: put it into a file"
         )
-    return Ended(Outcome.SUCCEEDED, result=result)
+    return Ended(Outcome.SUCCEEDED, result=result, size=size)
 
 
 def raised(claim: Claim, kind: Kind, error: BaseException, stop: Stop | None) -> Ended:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import lifecycle, workers
 from jobs.attempts import Outcome, Usage
 from jobs.errors import LeaseLost
-from jobs.lifecycle import Claim, Moved
+from jobs.lifecycle import Claim, Moved, Success
 from worker import outcomes
 from worker.execution import Execution
 from worker.outcomes import Ended
@@ -18,6 +18,7 @@ from worker.outcomes import Ended
 # A result is kept until PostgreSQL has answered: whoever may not write any more is told so then.
 # An attempt that has done its work is not ended by the fence, but by the end of its worker alone.
 PATIENCE = math.inf
+LARGE = 64 * 1024  # bytes of a result that is written by itself; a hundred are 6 MiB
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +40,11 @@ def report(execution: Execution, ended: Ended) -> Ended:
 def _send(execution: Execution, ended: Ended) -> Ended:
     runtime, claim, usage = execution.runtime, execution.claim, usage_of(execution)
     try:
-        runtime.move(_move(claim, ended, usage), PATIENCE)
+        if ended.outcome is Outcome.SUCCEEDED:
+            success = Success(claim.id, claim.attempt, ended.result, usage)
+            runtime.succeed(success, PATIENCE, goes_alone=ended.size > LARGE)
+        else:
+            runtime.move(_move(claim, ended, usage), PATIENCE)
     except SQLAlchemyError as error:
         _log.exception("outcome cannot be stored", job_id=str(claim.id), attempt=claim.attempt)
         ended = outcomes.unstorable(ended, error)
@@ -79,8 +84,6 @@ def _is_reported(execution: Execution, ended: Ended) -> bool:
 def _move(claim: Claim, ended: Ended, usage: Usage) -> Callable[..., Moved]:
     move = partial(_MOVES[ended.outcome], job_id=claim.id, attempt=claim.attempt, usage=usage)
     match ended.outcome:
-        case Outcome.SUCCEEDED:
-            return partial(move, result=ended.result)
         case Outcome.RETRIED:
             return partial(move, error=ended.error, delay=ended.delay)
         case Outcome.FAILED:
@@ -90,7 +93,6 @@ def _move(claim: Claim, ended: Ended, usage: Usage) -> Callable[..., Moved]:
 
 
 _MOVES: dict[Outcome, Callable[..., Moved]] = {
-    Outcome.SUCCEEDED: lifecycle.succeed,
     Outcome.RETRIED: lifecycle.retry_later,
     Outcome.FAILED: lifecycle.fail,
     Outcome.CANCELLED: lifecycle.cancel_running,

@@ -6,6 +6,7 @@ It is made after the fork, on first use, and belongs to the process that made it
 import os
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from functools import cached_property
 from typing import TypeVar
 from uuid import UUID
@@ -19,6 +20,7 @@ from jobs.registry import Registry
 from jobs.settings import Settings
 from worker.board import Board
 from worker.engines import make_engine
+from worker.groups import Groups, alone
 from worker.lines import Lines
 from worker.link import Link
 from worker.loop import Loop
@@ -34,7 +36,8 @@ CHILD_CONNECTIONS = 4  # one attempt, the recorder, and what an async handler do
 TRANSACTIONS = 1  # of these, for what takes several statements
 CHILD_BLOCKS = 1  # an attempt seldom has two transactions open at a time
 THREADS_BLOCKS = 10  # each holds its connection for as long as its handler likes
-THREADS_CONNECTIONS = 10  # a statement takes a millisecond: enough for some thousand a second
+THREADS_CONNECTIONS = 10  # for what is not committed in groups; one more is for these
+GROUPS_WAIT = timedelta(milliseconds=50)  # for a lock: what one of them costs the others
 
 
 class Runtime:
@@ -53,10 +56,15 @@ class Runtime:
         self.hints = Hints(settings.broker_url.get_secret_value())
         self.files = FileStore(settings.files_dir)
         self._lines = Lines(self.engine, size - TRANSACTIONS)
+        self._groups = None if forked else self._make_groups()  #: a process makes one at a time
         self.recorder = Recorder(self._lines, self.hints, board)
         self.meter = Meter() if forked else ThreadMeter()
         self.links: dict[tuple[UUID, int], Link] = {}  #: of the attempts that run here
         self._lock = threading.Lock()
+
+    def _make_groups(self) -> Groups:
+        engine = make_engine(self.settings, name="worker", size=1, lock_timeout=GROUPS_WAIT)
+        return Groups(Lines(engine, 1), self.hints)
 
     @cached_property
     def _loop(self) -> Loop:
@@ -100,6 +108,49 @@ class Runtime:
         moved = self.ask(move, within)
         self.hints.tell([moved])
         return moved
+
+    def start(self, following: Next, within: float, on_send: Callable[[], object]) -> Claim:
+        """The claim, committed and told; on threads in a group with what others bring meanwhile.
+
+        Asked again as `ask`. `on_send` is called before each time that it may be committed without
+        an answer. LeaseLost.
+        """
+        claimed = self._settle(following, within, on_send)
+        assert isinstance(claimed, Claim)
+        return claimed
+
+    def succeed(self, success: Success, within: float, *, goes_alone: bool = False) -> Moved:
+        """The success, in the same way, unless it `goes_alone`."""
+        moved = self._settle(success, within, goes_alone=goes_alone)
+        assert isinstance(moved, Moved)
+        return moved
+
+    def _settle(
+        self,
+        asked: Success | Next,
+        within: float,
+        on_send: Callable[[], object] = lambda: None,
+        *,
+        goes_alone: bool = False,
+    ) -> Moved | Claim:
+        groups = self._groups
+
+        def action() -> Moved | Claim:
+            nonlocal goes_alone
+            is_sent = False
+            if groups is not None and not goes_alone:
+                answer = groups.settle(asked, on_send)
+                if answer is not None:
+                    return answer
+                goes_alone = is_sent = True  # and it is known that nothing came of it
+            with self._lines.line() as connection:
+                if not is_sent:
+                    on_send()
+                answer = alone(connection, asked)
+            self.hints.tell([answer])
+            return answer
+
+        return self.patiently(action, within)
 
     def pass_on(self, success: Success, following: Next) -> tuple[Moved | None, Claim | None]:
         """A success and the next claim, in one transaction, which are told to whoever listens.

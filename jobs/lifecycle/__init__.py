@@ -4,10 +4,11 @@ A move is one statement: under a guard it changes the row, takes the next `seq` 
 event and, where an attempt ends, its row; or it finds no row and changes nothing. Then a move that
 names its attempt raises LeaseLost, any other JobNotFound or InvalidTransition. Since each is one
 statement, an autocommit connection is enough; nothing here commits. Row locks only, never two jobs
-at once but in the sweeps, which skip what is locked.
+at once but in pairs, and in sweeps and groups, which skip what is locked.
 """
 
 from jobs.lifecycle.asked import cancel, cancel_idle, retry, run_now
+from jobs.lifecycle.groups import settle
 from jobs.lifecycle.pairs import Next, Success, start, succeed, succeed_and_start
 from jobs.lifecycle.priority import reprioritise
 from jobs.lifecycle.reports import (
@@ -54,6 +55,7 @@ __all__ = [
     "retry",
     "retry_later",
     "run_now",
+    "settle",
     "start",
     "succeed",
     "succeed_and_start",

@@ -52,7 +52,7 @@ def start(
     row = _START.first(connection, _start_binds(following))
     if row is None:
         raise LeaseLost(job_id, attempt)
-    return _claim(following, row)
+    return claim_of(following, row)
 
 
 def succeed(
@@ -63,7 +63,7 @@ def succeed(
     row = _SUCCEED.first(connection, _success_binds(success))
     if row is None:
         raise LeaseLost(job_id, attempt)
-    return _moved(success, row)
+    return moved_by(success, row)
 
 
 def succeed_and_start(
@@ -76,10 +76,10 @@ def succeed_and_start(
     """
     row = _BOTH.first(connection, _success_binds(success) | _start_binds(following, _NEXT))
     assert row is not None
-    moved, claimed = row[: len(_MOVED)], row[len(_MOVED) :]
+    moved, claimed = row[: len(MOVED)], row[len(MOVED) :]
     return (
-        None if moved[0] is None else _moved(success, moved),
-        None if claimed[0] is None else _claim(following, claimed),
+        None if moved[0] is None else moved_by(success, moved),
+        None if claimed[0] is None else claim_of(following, claimed),
     )
 
 
@@ -104,26 +104,36 @@ def _success_binds(success: Success) -> dict[str, Any]:
     }
 
 
-_MOVED = ("seq", "at", "project_id", "queue", "cancel_requested")  # what is not known before
+MOVED = ("seq", "at", "project_id", "queue", "cancel_requested")  # what is not known before
 _CONSTANTS = {"facts": "'{}'::jsonb", "failure": "NULL::jsonb", "outcome": f"'{Outcome.SUCCEEDED}'"}
 
 
-def _moved(success: Success, row: tuple[Any, ...]) -> Moved:
+def moved_by(success: Success, row: tuple[Any, ...]) -> Moved:
     seq, at, project_id, queue, cancel_requested = row
     job_id, attempt, *_ = success
     state, event = Move.SUCCEED.target, Move.SUCCEED.event
     return Moved(job_id, project_id, queue, state, attempt, cancel_requested, seq, event, at, {})
 
 
-def _claim(following: Next, row: tuple[Any, ...]) -> Claim:
+def claim_of(following: Next, row: tuple[Any, ...]) -> Claim:
     seq, at, project_id, queue, cancel_requested, *facts = row
     job_id, attempt, worker, _ = following
     moved = (job_id, project_id, queue, JobState.RUNNING, attempt, cancel_requested, seq)
     return Claim(*moved, Move.START.event, at, {"worker": str(worker)}, *facts)
 
 
-def _part(move: Move, name: str, prefix: str = "") -> sa.Subquery:
-    """The move, with what never changes in its text: shorter to send, and cheaper to plan."""
+def part_of(
+    move: Move,
+    name: str,
+    prefix: str = "",
+    which: sa.ColumnElement[bool] = ONE,
+    asked: sa.TableClause | None = None,
+) -> sa.Subquery:
+    """The move, with what never changes in its text: shorter to send, and cheaper to plan.
+
+    Parameters that `asked` has are its columns, one row for each job.
+    """
+    columns: Any = {} if asked is None else asked.c
 
     def replaced(element: Any, **_: Any) -> sa.ColumnElement[Any] | None:
         if not isinstance(element, sa.BindParameter):
@@ -132,15 +142,18 @@ def _part(move: Move, name: str, prefix: str = "") -> sa.Subquery:
             return sa.literal_column(constant(element), type_=element.type)
         if move is Move.SUCCEED and element.key in _CONSTANTS:
             return sa.literal_column(_CONSTANTS[element.key], type_=element.type)
+        if element.key in columns:
+            return sa.type_coerce(columns[element.key], element.type)
         return sa.bindparam(prefix + element.key, type_=element.type)
 
     more = CLAIMED if move is Move.START else ()
-    whole: Any = replacement_traverse(statement_of(move, ONE, more=more, name=name), {}, replaced)
+    statement = statement_of(move, which, more=more, name=name, asked=asked)
+    whole: Any = replacement_traverse(statement, {}, replaced)
     found: sa.Subquery = whole.subquery(f"{name}_shown")
     return found
 
 
-def _shown(part: sa.Subquery, names: tuple[str, ...]) -> list[sa.ColumnElement[Any]]:
+def shown(part: sa.Subquery, names: tuple[str, ...]) -> list[sa.ColumnElement[Any]]:
     read: dict[str, Any] = {"at": sa.type_coerce(part.c.at, sa.DateTime)}
     if "args" in names:
         read["args"] = sa.cast(part.c.args, sa.Text)
@@ -148,13 +161,13 @@ def _shown(part: sa.Subquery, names: tuple[str, ...]) -> list[sa.ColumnElement[A
 
 
 def _both() -> sa.Select[Any]:
-    ended, begun = _part(Move.SUCCEED, "ended"), _part(Move.START, "begun", _NEXT)
+    ended, begun = part_of(Move.SUCCEED, "ended"), part_of(Move.START, "begun", _NEXT)
     either = sa.select(sa.literal_column("1")).subquery("either")
     rows = either.outerjoin(ended, sa.true()).outerjoin(begun, sa.true())
-    return sa.select(*_shown(ended, _MOVED), *_shown(begun, _CLAIMED)).select_from(rows)
+    return sa.select(*shown(ended, MOVED), *shown(begun, _CLAIMED)).select_from(rows)
 
 
-_CLAIMED = (*_MOVED, *CLAIMED)
-_START = Direct("lading_start", sa.select(*_shown(_part(Move.START, "begun"), _CLAIMED)))
-_SUCCEED = Direct("lading_succeed", sa.select(*_shown(_part(Move.SUCCEED, "ended"), _MOVED)))
+_CLAIMED = (*MOVED, *CLAIMED)
+_START = Direct("lading_start", sa.select(*shown(part_of(Move.START, "begun"), _CLAIMED)))
+_SUCCEED = Direct("lading_succeed", sa.select(*shown(part_of(Move.SUCCEED, "ended"), MOVED)))
 _BOTH = Direct("lading_succeed_and_start", _both())

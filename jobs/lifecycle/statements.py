@@ -63,11 +63,14 @@ def statement_of(
     which: sa.ColumnElement[bool],
     guard: sa.ColumnElement[bool] | None = None,
     more: Sequence[str] = (),
+    *,
     name: str = "moved",
+    asked: sa.TableClause | None = None,
 ) -> sa.Select[Any]:
     """WITH moved AS (UPDATE job …), logged AS (INSERT INTO job_event …) SELECT … FROM moved.
 
-    Two that are to be put together need different names.
+    Two that are to be put together need different names. `asked`, which has a column `job`, has the
+    parameters of each of many.
     """
     rule = RULES[move]
     # By its text: a plan made on a young table would go by a small partial index, and be kept.
@@ -91,7 +94,7 @@ def statement_of(
     statement = sa.select(*shown, moved.c.at, facts, *(moved.c[each] for each in more))
     statement = statement.add_cte(logged)
     if move.ends_attempt:
-        statement = statement.add_cte(_ended(move, moved).cte(f"{name}_ended"))
+        statement = statement.add_cte(_ended(move, moved, asked).cte(f"{name}_ended"))
     if move is Move.STEP:
         statement = statement.add_cte(_stored(moved).cte(f"{name}_stored"))
     return statement
@@ -123,7 +126,7 @@ def _facts(move: Move, moved: sa.CTE) -> sa.ColumnElement[Any]:
     return sa.func.coalesce(FACTS, sa.literal({}, JSONB), type_=JSONB)
 
 
-def _ended(move: Move, moved: sa.CTE) -> sa.Insert:
+def _ended(move: Move, moved: sa.CTE, asked: sa.TableClause | None) -> sa.Insert:
     names = ["outcome", "cause", "error", "max_rss_bytes", "cpu_seconds", "run_seconds"]
     facts = [
         outcome_of(move),
@@ -136,6 +139,8 @@ def _ended(move: Move, moved: sa.CTE) -> sa.Insert:
     row = sa.select(
         moved.c.id, moved.c.attempt, moved.c.worker, moved.c.started_at, moved.c.at, *facts
     )
+    if asked is not None:
+        row = row.where(moved.c.id == asked.c.job)
     columns = ["job_id", "attempt", "worker", "started_at", "finished_at", *names]
     return sa.insert(JobAttempt).from_select(columns, row)
 

@@ -42,6 +42,13 @@ ECHO = Direct(
 SLEEP = Direct(
     "sleep", sa.select(sa.cast(sa.func.pg_sleep(sa.bindparam("seconds", type_=sa.Float)), sa.Text))
 )
+ARRAYS = Direct(
+    "arrays",
+    sa.select(
+        sa.func.unnest(sa.bindparam("texts", type_=sa.ARRAY(sa.Text)), type_=sa.Text),
+        sa.func.unnest(sa.bindparam("documents", type_=sa.ARRAY(JSONB)), type_=JSONB),
+    ),
+)
 GIVEN = {
     "number": -7,
     "large": 2**40,
@@ -65,6 +72,15 @@ def test_values_go_and_come_as_they_are(line: Connection) -> None:
         assert ECHO.first(line, GIVEN) == EXPECTED
     empty = ECHO.first(line, dict.fromkeys(GIVEN))
     assert empty == (True, *[None] * (len(EXPECTED) - 1))
+
+
+def test_arrays_are_read_element_by_element(line: Connection) -> None:
+    texts = ["", "NULL", None, 'a"b\\', "{c,d}", "ü\n"]
+    documents = [{"a": 'q"\\'}, [], 7, "NULL", {"b": [None, "{}"]}, None]
+    for _ in range(2):
+        found = ARRAYS.all(line, {"texts": texts, "documents": documents})
+        assert found == [*zip(texts, documents, strict=True)]
+    assert not ARRAYS.all(line, {"texts": [], "documents": []})
 
 
 def test_what_has_been_forgotten_is_prepared_anew(line: Connection) -> None:
