@@ -8,47 +8,24 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from api.listening import Listening
 from jobs.hints import EVENTS
 
 CONNECT_WITHIN = 2.0  # seconds
 QUIET = 5.0  # seconds without a message after which Redis is asked whether it is there
 FIRST_PAUSE = 0.1  # seconds between two tries to reach Redis; doubles
 LONGEST_PAUSE = 2.0  # seconds; as long as a stream without hints is late
-BUSY = 300  # hints a second; beyond, those of GATHER share what it costs to wake up for them
-PACE_OF = 0.1  # seconds in which they are counted
-GATHER = 0.004  # seconds; a lone job's hints never wait
-AT_ONCE = 0.0005  # seconds; what took longer to come was not there yet when it was asked for
-BURST = 64  # hints, after which other tasks have their turn
 LINGER = 10.0  # seconds a subscription is kept after the last one who wanted it
 
 _log = structlog.get_logger(__name__)
-
-
-class Pace:
-    """Whether so many hints come that it pays to wait a moment for more. Times are seconds."""
-
-    def __init__(self, now: float) -> None:
-        self._since, self._heard, self._is_busy = now, 0, False
-
-    def count(self, hints: int) -> None:
-        """They have come."""
-        self._heard += hints
-
-    def is_busy_at(self, now: float) -> bool:
-        """By what came in the last PACE_OF, or since it was asked before that."""
-        seconds = now - self._since
-        if seconds >= PACE_OF:
-            self._is_busy = self._heard > BUSY * seconds
-            self._since, self._heard = now, 0
-        return self._is_busy
 
 
 class Subscription:
@@ -65,7 +42,6 @@ class Subscription:
         self._on_open, self._on_message = on_open, on_message
         self._wanted = asyncio.Event()
         self._unwanted_at = 0.0
-        self._heard = 0  # messages
 
     def want(self) -> None:
         """Hints come as soon as Redis allows."""
@@ -82,9 +58,9 @@ class Subscription:
         while True:
             await self._wanted.wait()
             try:
-                async with self._opened() as pubsub:
+                async with self._opened() as connection:
                     pause = FIRST_PAUSE
-                    await self._hear(pubsub)
+                    await self._hear(connection)
             except (RedisError, OSError) as error:
                 if pause == FIRST_PAUSE:
                     _log.warning("streams go on without hints", cause=str(error))
@@ -92,68 +68,53 @@ class Subscription:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[PubSub]:
+    async def _opened(self) -> AsyncIterator[AbstractConnection]:
         # No socket_timeout: redis-py would send inside asyncio.wait_for, which in Python 3.11
         # forgets a cancel that comes as the sending ends (CPython's issue 86296).
-        client = Redis.from_url(
+        pool = ConnectionPool.from_url(
             self._broker_url,
-            protocol=2,  # a third of the cost a message
+            protocol=2,  # answers are told apart by their first word
             retry=Retry(NoBackoff(), 0),  # a connection that came back silently would hide a gap
             socket_connect_timeout=CONNECT_WITHIN,
             socket_timeout=None,
         )
+        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
         try:
-            async with client.pubsub() as pubsub:
-                async with asyncio.timeout(CONNECT_WITHIN):
-                    await pubsub.subscribe(EVENTS)
-                yield pubsub
+            async with asyncio.timeout(CONNECT_WITHIN):
+                await connection.connect()  # type: ignore[no-untyped-call]
+            yield connection
         finally:
-            await client.aclose()
+            await connection.disconnect(nowait=True)
 
-    async def _hear(self, pubsub: PubSub) -> None:
+    async def _hear(self, connection: AbstractConnection) -> None:
         """Until nobody wants it; RedisError or OSError when Redis is away, or silent."""
-        listening = asyncio.create_task(self._listen(pubsub))
+        writer = connection._writer  # noqa: SLF001 - nothing else leads to the transport
+        assert writer is not None
+        transport = cast("asyncio.Transport", writer.transport)
+        listening = Listening(transport, on_open=self._on_open, on_message=self._on_message)
         is_asked = False
         try:
-            while self._is_wanted() and not listening.done():
-                heard = self._heard
-                await asyncio.wait([listening], timeout=QUIET)
-                if self._heard != heard:
+            await _say(connection, "SUBSCRIBE", EVENTS)
+            while self._is_wanted() and not listening.is_over.done():
+                answers = listening.answers
+                await asyncio.wait([listening.is_over], timeout=QUIET)
+                if listening.answers != answers:
                     is_asked = False
                 elif is_asked:
                     raise TimeoutError(f"Redis has said nothing for {2 * QUIET:.0f} s")
-                elif not listening.done():
+                elif not listening.is_over.done():
                     is_asked = True
-                    async with asyncio.timeout(CONNECT_WITHIN):
-                        await pubsub.ping()
-            if listening.done():
-                listening.result()
+                    await _say(connection, "PING")
+            if listening.is_over.done():
+                raise listening.is_over.result()
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-
-    async def _listen(self, pubsub: PubSub) -> None:
-        loop, in_a_row = asyncio.get_running_loop(), 0
-        pace = Pace(loop.time())
-        while True:
-            asked_at = loop.time()
-            kind, *_, said = await pubsub.parse_response()
-            now = loop.time()
-            if pace.is_busy_at(now) and now > asked_at + AT_ONCE:
-                await asyncio.sleep(GATHER)
-            self._heard += 1
-            if kind == b"message":
-                lines = said.split(b"\n")
-                for line in lines:
-                    self._on_message(line)
-                in_a_row += len(lines)
-                pace.count(len(lines))
-            elif kind == b"subscribe":
-                self._on_open()
-            if in_a_row >= BURST:
-                in_a_row = 0
-                await asyncio.sleep(0)
+            listening.end()
 
     def _is_wanted(self) -> bool:
         now = asyncio.get_running_loop().time()
         return self._wanted.is_set() or now < self._unwanted_at + LINGER
+
+
+async def _say(connection: AbstractConnection, *command: str) -> None:
+    async with asyncio.timeout(CONNECT_WITHIN):
+        await connection.send_command(*command, check_health=False)

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import pytest
 from redis.asyncio import Redis
 
-from api.subscription import BUSY, PACE_OF, Pace, Subscription
+from api.listening import BUSY, PACE_OF, Pace
+from api.subscription import Subscription
 from dev.valkey import EmbeddedValkey
 from jobs.hints import EVENTS
 
