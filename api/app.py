@@ -52,6 +52,7 @@ from api.tail import Source, Tail
 from api.webhooks import deliveries as webhook_deliveries
 from api.webhooks import endpoints as webhook_endpoints
 from api.ws import asyncapi, routes, tickets
+from api.ws.keepalive import Keepalive
 from jobs.bus.stream import read_stream
 from jobs.feed import read_feed
 from jobs.files import FileStore
@@ -181,6 +182,7 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
             members=await stack.enter_async_context(Members(database, hub, hints)),
             revocation=revocation,
             sockets=Sockets(revocation, draining, rates, settings.sockets_per_key),
+            keepalive=await stack.enter_async_context(Keepalive()),
             vault=Vault.of(settings),
             removals_id=uuid7(),
         )

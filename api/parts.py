@@ -18,6 +18,7 @@ from api.readiness import Readiness
 from api.revocation import Revocation
 from api.sockets import Sockets
 from api.tail import Tail
+from api.ws.keepalive import Keepalive
 from jobs.bus.stream import StreamedEvent
 from jobs.feed import FeedEvent
 from jobs.files import FileStore
@@ -52,6 +53,7 @@ class Parts:
     members: Members
     revocation: Revocation
     sockets: Sockets
+    keepalive: Keepalive
     vault: Vault  #: for secrets at rest
     removals_id: UUID  #: the row of intake_total in which this process counts deleted jobs
 

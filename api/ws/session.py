@@ -119,11 +119,15 @@ class Session:
     async def run(self, read: Coroutine[Any, Any, None]) -> None:
         """Until it is over; `read` takes the client's frames."""
         self.spawn(read)
-        with suppress(Ended):
-            if self.parts.draining.is_set:
-                self.drain()
-            await self.send(self._welcome())
-            await self._ended
+        self.parts.keepalive.begin(self._wire)
+        try:
+            with suppress(Ended):
+                if self.parts.draining.is_set:
+                    self.drain()
+                await self.send(self._welcome())
+                await self._ended
+        finally:
+            self.parts.keepalive.end(self._wire)
         followed = [*self.subscriptions]
         tasks = [*self._tasks]
         for task in tasks:
@@ -167,7 +171,7 @@ class Session:
 
     def send_at_once(self, start: str, events: Sequence[Recorded]) -> int:
         """As many of the events as do not have to wait are on their way: so many."""
-        if self.is_ended or self._is_slow or self._sending.locked() or self._is_late:
+        if self._ended.done() or self._is_late or self._sending.locked() or self._is_slow:
             return 0
         for number, event in enumerate(events, 1):
             text = f"{start}{event.json}}}"

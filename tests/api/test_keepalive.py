@@ -1,0 +1,122 @@
+"""Sockets are pinged in rounds: with a frame where one goes out, and who is silent is cut off."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from api.edge import Edge
+from api.ws.keepalive import PATIENCE, Keepalive
+from api.ws.wire import PING_EVERY, Wire
+from tests.eventually import eventually
+
+TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A
+LOST = (1011).to_bytes(2, "big")
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+async def _turn(scope: Scope, receive: Receive, send: Send) -> None:
+    """Does as many turns as it is told, and says so afterwards, straight to the transport."""
+    if scope["type"] != "websocket":
+        return
+    wire, keepalive = Wire(scope), Keepalive()
+    await receive()
+    await send({"type": "websocket.accept"})
+    keepalive.begin(wire)
+    while (message := await receive())["type"] == "websocket.receive":
+        for _ in range(int(message["text"])):
+            keepalive.turn()
+        wire.write(message["text"])
+    keepalive.end(wire)
+
+
+@pytest.fixture(scope="module")
+def config() -> uvicorn.Config:
+    return uvicorn.Config(Edge(_turn, 1), log_config=None, lifespan="off")
+
+
+@pytest.fixture(scope="module")
+def port(config: uvicorn.Config) -> Iterator[int]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        eventually(lambda: server.started)
+        yield listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+class Client:
+    """Says and answers nothing that it is not told to."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._file = connection, connection.makefile("rb")
+        connection.sendall(HANDSHAKE)
+        while self._file.readline() != b"\r\n":
+            pass
+
+    def say(self, first: int, payload: bytes) -> None:
+        self._connection.sendall(bytes((first, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
+
+    def turn(self, times: int) -> None:
+        self.say(TEXT, str(times).encode())
+
+    def hear(self) -> tuple[int, bytes]:
+        """The first byte and the payload of the next frame."""
+        first, length = self._file.read(2)
+        return first, self._file.read(length)
+
+
+@contextmanager
+def connected(port: int) -> Iterator[Client]:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        yield Client(connection)
+
+
+def test_a_ping_rides_on_the_next_frame(port: int) -> None:
+    with connected(port) as client:
+        client.turn(PING_EVERY)  # the last one has it
+        assert client.hear() == (TEXT, b"20")
+        assert client.hear()[0] == PING
+        client.turn(PATIENCE)
+        assert client.hear() == (TEXT, b"4"), "it does not go out twice"
+
+
+def test_a_ping_that_no_frame_takes_goes_alone(port: int) -> None:
+    with connected(port) as client:
+        client.turn(PING_EVERY + PATIENCE)
+        assert client.hear()[0] == PING
+        assert client.hear() == (TEXT, b"24")
+
+
+def test_who_does_not_answer_a_ping_is_cut_off_when_the_next_one_is_due(port: int) -> None:
+    with connected(port) as silent, connected(port) as alive:
+        for client in (silent, alive):
+            client.turn(PING_EVERY)
+            assert client.hear()[0] == TEXT
+        alive.say(PONG, alive.hear()[1])
+        for client in (silent, alive):
+            client.turn(PING_EVERY)
+        assert alive.hear() == (TEXT, b"20")
+        assert silent.hear()[0] == PING
+        first, said = silent.hear()
+        assert (first, said[:2]) == (CLOSE, LOST)
+
+
+def test_whoever_sets_another_interval_has_the_pings_of_the_server(
+    port: int, config: uvicorn.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "ws_ping_interval", 3600.0)
+    with connected(port) as client:
+        client.turn(3 * PING_EVERY)
+        assert client.hear() == (TEXT, b"60")
