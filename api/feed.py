@@ -9,7 +9,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from api.recorded import Hint, Page, Recorded
-from jobs.events import ENDINGS
+from jobs.events import ENDINGS, key_of
 
 KEPT_EVENTS = 256  # a reader that is further behind reads the log by itself
 KEPT_CHARACTERS = 1024 * 1024  # of JSON: log lines may be long
@@ -20,12 +20,13 @@ class Feed:
     """One job's newest events. Nothing is known of it until the log was read (`learn`)."""
 
     __slots__ = (
-        *("heard", "is_gone", "job_id", "newest", "waiting"),
+        *("heard", "is_gone", "job_id", "key", "newest", "waiting"),
         *("_characters", "_early", "_ended", "_kept"),
     )
 
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
+        self.key = key_of(job_id)
         self.newest: int | None = None  #: everything up to this `seq` is known
         self.is_gone = False  #: the job was deleted
         self.waiting: set[Callable[[], None]] = set()  #: what wakes its readers
@@ -55,17 +56,21 @@ class Feed:
             return None
         return self._kept[seq + 1 - self._kept[0].seq :]
 
-    def hear(self, hint: Hint) -> None:
-        """The event is known, or it is known that the log has to be read."""
-        self.heard = max(self.heard, hint.seq)
-        if self.newest is not None and hint.seq <= self.newest:
-            return
-        if hint.event is not None and hint.seq - 1 == self.newest:
-            self._append(hint.event)
-            self._take_early()
-        elif hint.event is not None and len(self._early) < MAX_EARLY:
-            self._early[hint.seq] = hint.event
+    def hear(self, hint: Hint) -> bool:
+        """The event is known, or (True) the log has to be read for it."""
+        seq, event = hint
+        newest = self.newest
+        self.heard = max(self.heard, seq)
+        if newest is not None and seq <= newest:
+            return self.is_behind
+        if event is not None and seq - 1 == newest:
+            self._append(event)
+            if self._early:
+                self._take_early()
+        elif event is not None and len(self._early) < MAX_EARLY:
+            self._early[seq] = event
         self.wake()
+        return self.is_behind
 
     def learn(self, page: Page, heard: int) -> None:
         """What the log said is known; `heard` was so far when it was asked.

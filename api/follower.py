@@ -124,7 +124,8 @@ class Follower(Waiter):
 
     def wake(self) -> None:
         """It looks again; what `hand_over` takes wakes no task."""
-        if self.hand_over is None or not self._give(self.hand_over):
+        hand_over = self.hand_over
+        if hand_over is None or not self._give(hand_over):
             super().wake()
 
     def _give(self, hand_over: Callable[[Sequence[Recorded]], int]) -> bool:
@@ -235,7 +236,8 @@ class Follower(Waiter):
         return []
 
     def _look_for_the_end(self) -> None:
-        newest = self.feed.newest
+        feed = self.feed
+        newest = feed.newest
         reached = newest is not None and self._seq >= newest and not self._first
-        self.is_over = reached and self.feed.is_over
-        self.is_gone = self.is_gone or self.feed.is_gone
+        self.is_over = reached and feed.is_over
+        self.is_gone = self.is_gone or feed.is_gone

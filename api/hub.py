@@ -27,7 +27,7 @@ from api.follower import Follower, Waiter, Watch
 from api.recorded import Page, hinted_job, page_of, read_hint
 from api.subscription import Subscription
 from jobs.errors import DatabaseUnavailable
-from jobs.events import News, read_history, read_news
+from jobs.events import News, key_of, read_history, read_news
 from jobs.hints import PUBLISHED
 
 SWEEP_EVERY = 1.5  # seconds; streams promise to be at most 2 s late when hints are lost
@@ -109,7 +109,7 @@ class Hub:
 
     def join(self, waiter: Waiter) -> None:
         """From now on the waiter's feed wakes it."""
-        waiter.feed = self._feeds.setdefault(_key(waiter.feed.job_id), waiter.feed)
+        waiter.feed = self._feeds.setdefault(waiter.feed.key, waiter.feed)
         waiter.feed.waiting.add(waiter.wake)
         self._subscription.want()
 
@@ -117,9 +117,8 @@ class Hub:
         """It is not woken any more, if it was."""
         feed = waiter.feed
         feed.waiting.discard(waiter.wake)
-        key = _key(feed.job_id)
-        if not feed.waiting and self._feeds.get(key) is feed:
-            del self._feeds[key]
+        if not feed.waiting and self._feeds.get(feed.key) is feed:
+            del self._feeds[feed.key]
         self._rest_if_unwatched()
 
     @contextmanager
@@ -135,7 +134,7 @@ class Hub:
             self._rest_if_unwatched()
 
     def _feed(self, job_id: UUID) -> Feed:
-        return self._feeds.get(_key(job_id)) or Feed(job_id)
+        return self._feeds.get(key_of(job_id)) or Feed(job_id)
 
     def _rest_if_unwatched(self) -> None:
         if not self._feeds and not any(self._hearers.values()):
@@ -149,7 +148,8 @@ class Hub:
             page = page_of(await run(read_history, project_id, feed.job_id, after, PAGE))
         if page.is_last:
             feed.learn(page, heard)
-            self._look(feed)
+            if feed.is_behind:
+                self._due.set()
         return page
 
     def _hear(self, message: bytes) -> None:
@@ -159,12 +159,7 @@ class Hub:
         for heard in self._of_jobs:
             heard()
         feed = self._feeds.get(hinted_job(message))
-        if feed is not None and (hint := read_hint(message)) is not None:
-            feed.hear(hint)
-            self._look(feed)
-
-    def _look(self, feed: Feed) -> None:
-        if feed.is_behind and feed.newest is not None:
+        if feed is not None and (hint := read_hint(message)) is not None and feed.hear(hint):
             self._due.set()
 
     def _hints_begin(self) -> None:
@@ -209,39 +204,21 @@ class Hub:
 
     async def _catch_up(self, feeds: Sequence[Feed]) -> None:
         """The feeds know all that was committed before."""
-        news = NOTHING
         while feeds:
-            asked = {feed: feed.heard for feed in feeds if feed.newest is not None}
-            afters = {feed.job_id: feed.newest or 0 for feed in asked if not feed.is_gone}
-            if afters:
-                news = await self._database.run(read_news, afters, MOST_NEWS)
-            for feed in feeds:
-                if feed in asked:
-                    _update(feed, news, asked[feed])
-                else:
-                    feed.wake()  # a long poll that has not said what it knows
+            unknown = [feed for feed in feeds if feed.newest is None]
+            asked = {feed.key: feed for feed in feeds if not feed.is_gone}
+            afters = {key: feed.newest for key, feed in asked.items() if feed.newest is not None}
+            # Thousands have nothing new, and know it: only who has heard of something is told.
+            behind = {key: asked[key].heard for key in afters if asked[key].is_behind}
+            news = await self._database.run(read_news, afters, MOST_NEWS) if afters else NOTHING
+            for feed in unknown:
+                feed.wake()  # a long poll that has not said what it knows
+            for key, history in news.histories.items():
+                asked[key].learn(page_of(history), behind.get(key, afters[key]))
+            for key in news.gone:
+                asked[key].is_gone = True
+                asked[key].wake()
             if news.is_whole:
-                feeds = [feed for feed in feeds if _is_cut(feed, news)]
-
-
-def _key(job_id: UUID) -> bytes:
-    """As hints begin."""
-    return str(job_id).encode()
-
-
-def _is_cut(feed: Feed, news: News) -> bool:
-    """There was more to read of this job."""
-    history = news.histories.get(feed.job_id)
-    return history is not None and history.events[-1].seq < history.seq
-
-
-def _update(feed: Feed, news: News, heard: int) -> None:
-    """The feed knows the news; `heard` was so far when the log was asked."""
-    history = news.histories.get(feed.job_id)
-    if history is not None:
-        feed.learn(page_of(history), heard)
-    elif feed.job_id in news.gone:
-        feed.is_gone = True
-        feed.wake()
-    elif news.is_whole:
-        feed.confirm(heard)
+                for key in behind.keys() - news.histories.keys() - news.gone:
+                    asked[key].confirm(behind[key])
+                feeds = [asked[key] for key, each in news.histories.items() if each.is_cut]

@@ -10,10 +10,10 @@ from jobs.views import EventView
 
 _START = b'{"job_id":"'  # how every hint begins: jobs/views.py
 _ID = slice(len(_START), len(_START) + 36)
-# The rest is looked at as well (`read_hint`), but not taken apart.
+# Of the data it is asked as well whether they are JSON (`read_hint`); the rest surely is.
 _HINT = re.compile(
     rb'\{"job_id":"[0-9a-f-]{36}","seq":([1-9][0-9]{0,9}),"type":"([a-z_]{1,40})"'
-    rb',"at":"[0-9:T.+Z-]{20,40}","attempt":[0-9]{1,10}(?:(,"data":\{)[^\r\n]*)?\}'
+    rb',"at":"[0-9:T.+Z-]{20,40}","attempt":(?:0|[1-9][0-9]{0,9})(?:,"data":(\{[^\r\n]*\}))?\}'
 )
 
 
@@ -69,7 +69,7 @@ def read_hint(message: bytes) -> Hint | None:
     if data is None:
         return Hint(int(seq), None)
     try:
-        from_json(message, allow_inf_nan=False)  # no client gets what it cannot read
+        from_json(data, allow_inf_nan=False)  # no client gets what it cannot read
         event = Recorded(int(seq), type_.decode(), message.decode())
     except ValueError:
         return None

@@ -8,7 +8,16 @@ from sqlmodel import col
 
 from jobs import database, lifecycle
 from jobs.errors import JobNotFound
-from jobs.events import ENDINGS, MOST_BYTES, History, News, list_events, read_history, read_news
+from jobs.events import (
+    ENDINGS,
+    MOST_BYTES,
+    History,
+    News,
+    key_of,
+    list_events,
+    read_history,
+    read_news,
+)
 from jobs.models import Job
 from jobs.states import FINAL, JobState, Move
 from tests.jobs.making import PROJECT, make_job
@@ -62,8 +71,9 @@ def test_long_events_come_in_shorter_parts(connection: Connection) -> None:
         parts.append(len(events))
         after = events[-1].seq
     assert (after, parts) == (7, [3, 2, 2])
-    news = read_news(connection, {job_id: 1}, 100)
-    assert (seqs(news.histories[job_id]), news.histories[job_id].seq) == ([2, 3], 7)
+    news = read_news(connection, {key_of(job_id): 1}, 100)
+    history = news.histories[key_of(job_id)]
+    assert (seqs(history), history.seq) == ([2, 3], 7)
 
 
 def test_a_history_is_final_until_the_job_is_retried(connection: Connection) -> None:
@@ -85,10 +95,11 @@ def test_what_belongs_to_others_is_not_there(connection: Connection) -> None:
 
 
 def test_news_are_of_jobs_that_went_on_or_away(connection: Connection) -> None:
-    quiet, busy, ended, gone = (make_job(connection, JobState.RUNNING) for _ in range(4))
-    run_on(connection, busy, 3)
-    lifecycle.succeed(connection, ended, attempt=1, result=None)
-    connection.execute(delete(Job).where(col(Job.id) == gone))
+    jobs = [make_job(connection, JobState.RUNNING) for _ in range(4)]
+    run_on(connection, jobs[1], 3)
+    lifecycle.succeed(connection, jobs[2], attempt=1, result=None)
+    connection.execute(delete(Job).where(col(Job.id) == jobs[3]))
+    quiet, busy, ended, gone = map(key_of, jobs)
     news = read_news(connection, {quiet: 1, busy: 2, ended: 1, gone: 1}, 100)
     assert (set(news.histories), news.gone, news.is_whole) == ({busy, ended}, {gone}, True)
     assert (seqs(news.histories[busy]), news.histories[busy][:2]) == ([3, 4], (4, False))
@@ -97,16 +108,18 @@ def test_news_are_of_jobs_that_went_on_or_away(connection: Connection) -> None:
 
 
 def test_much_news_comes_in_parts_without_a_gap(connection: Connection) -> None:
-    jobs = {make_job(connection, JobState.RUNNING): 1 for _ in range(5)}
-    for job_id in jobs:
+    jobs = dict[bytes, int]()
+    for _ in range(5):
+        job_id = make_job(connection, JobState.RUNNING)
         run_on(connection, job_id, 7)
+        jobs[key_of(job_id)] = 1
     sizes = []
     while True:
         news = read_news(connection, jobs, 10)
         sizes.append(sum(len(history.events) for history in news.histories.values()))
-        for job_id, history in news.histories.items():
-            assert seqs(history) == [*range(jobs[job_id] + 1, seqs(history)[-1] + 1)]
-            jobs[job_id] = seqs(history)[-1]
+        for key, history in news.histories.items():
+            assert seqs(history) == [*range(jobs[key] + 1, seqs(history)[-1] + 1)]
+            jobs[key] = seqs(history)[-1]
         if news.is_whole:
             break
     assert (set(jobs.values()), sizes) == ({8}, [10, 10, 10, 5])
@@ -117,10 +130,10 @@ def test_news_find_each_job_by_its_key_however_young_the_table_was(engine: Engin
     with database.autocommit(engine).connect() as connection:
         connection.execute(text("VACUUM ANALYZE job, job_event"))
         for _ in range(12):  # often enough for a driver and a server that keep plans
-            read_news(connection, {NOBODY: 0}, 10)
+            read_news(connection, {key_of(NOBODY): 0}, 10)
         jobs = [make_job(connection, JobState.RUNNING) for _ in range(1000)]
         before = scans(connection)
-        assert read_news(connection, dict.fromkeys(jobs[::100], 0), 100).is_whole
+        assert read_news(connection, dict.fromkeys(map(key_of, jobs[::100]), 0), 100).is_whole
         after = scans(connection)
     assert all(after[table] - before[table] <= 1 for table in before)
 
