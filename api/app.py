@@ -36,6 +36,7 @@ from api.edge import Edge
 from api.flow import explain, limits
 from api.hub import Hub, Topic
 from api.intake import IntakeWriter
+from api.keepalive import Keepalive
 from api.keyring import Keyring
 from api.members import Members
 from api.metrics import Metrics
@@ -52,7 +53,6 @@ from api.tail import Source, Tail
 from api.webhooks import deliveries as webhook_deliveries
 from api.webhooks import endpoints as webhook_endpoints
 from api.ws import asyncapi, routes, tickets
-from api.ws.keepalive import Keepalive
 from jobs.bus.stream import read_stream
 from jobs.feed import read_feed
 from jobs.files import FileStore

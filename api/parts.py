@@ -9,6 +9,7 @@ from api.database import Database
 from api.draining import Draining
 from api.hub import Hub
 from api.intake import IntakeWriter
+from api.keepalive import Keepalive
 from api.keyring import Keyring, Principal
 from api.members import Members
 from api.metrics import Metrics
@@ -18,7 +19,6 @@ from api.readiness import Readiness
 from api.revocation import Revocation
 from api.sockets import Sockets
 from api.tail import Tail
-from api.ws.keepalive import Keepalive
 from jobs.bus.stream import StreamedEvent
 from jobs.feed import FeedEvent
 from jobs.files import FileStore

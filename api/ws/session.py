@@ -26,9 +26,9 @@ from api.problems import Problem
 from api.recorded import Recorded
 from api.sockets import COMMANDS_AT_ONCE, COMMANDS_PER_SECOND
 from api.tail import Marked
+from api.wire import Wire, text_frame
 from api.ws.coalescing import coalesced
 from api.ws.frames import LONGEST_ID, MOST_BYTES
-from api.ws.wire import Wire, text_frame
 from jobs.feed import Position
 from jobs.ids import uuid7
 

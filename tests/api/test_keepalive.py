@@ -10,8 +10,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from api.edge import Edge
-from api.ws.keepalive import PATIENCE, Keepalive
-from api.ws.wire import PING_EVERY, Wire
+from api.keepalive import PATIENCE, Keepalive
+from api.wire import PING_EVERY, Wire
 from tests.eventually import eventually
 
 TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A

@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
 
 from api.edge import Edge
-from api.ws.wire import Wire, frame_head, text_frame
+from api.wire import Wire, frame_head, text_frame
 from tests.eventually import eventually
 
 TEXTS = ["", "a", "ä" * 62, "b" * 125, "c" * 126, "ü€" * 1000, "d" * 65535, "e" * 65536]

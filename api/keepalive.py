@@ -11,7 +11,7 @@ import struct
 from typing import Self
 
 from api.background import Background
-from api.ws.wire import PING_EVERY, Wire
+from api.wire import PING_EVERY, Wire
 
 TURN = 1.0  # seconds; PING_EVERY of them are a round
 PATIENCE = 4  # turns in which a ping waits for a frame

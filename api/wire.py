@@ -5,7 +5,7 @@ frame object of websockets. They say what an endpoint may not do and which heade
 none of it concerns a text on a socket that is open, and each costs a memory access or ten at a
 thousand sockets. Whatever is not quite so simple goes the usual way (decision 13).
 
-Pings go the same way, with an event where there is one (api/ws/keepalive.py).
+Pings go the same way, with an event where there is one (api/keepalive.py).
 """
 
 import struct
