@@ -102,7 +102,7 @@ def test_celery_reads_what_kombu_was_given(rings: Broker, own_settings: Settings
         consumer = app.amqp.TaskConsumer(way.channel(), queues=[app.amqp.queues["default"]])
         consumer.on_message = received.append
         with consumer:
-            way.drain_events(timeout=5)
+            way.drain_events(timeout=30)
             received[0].ack()
     assert named(received) == [rung.attempts[0]]
     assert rings.queue_length("default") == 0
