@@ -40,7 +40,7 @@ class Flower(ProcessNode):
         request = urllib.request.Request(self.url + path, data=data)
         if auth is not None:
             request.add_header("Authorization", f"Basic {base64.b64encode(auth.encode()).decode()}")
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=30) as response:
             return bytes(response.read())
 
     def status_of(self, path: str, auth: str | None = AUTH, data: bytes | None = None) -> int:
@@ -154,5 +154,5 @@ def test_flower_does_not_start_without_a_password(settings: Settings) -> None:
 
 
 def _final(flower: Flower, task_id: str) -> dict[str, Any]:
-    eventually(lambda: flower.task(task_id).get("state") in FINAL)
+    eventually(lambda: flower.task(task_id).get("state") in FINAL, within=60)
     return flower.task(task_id)

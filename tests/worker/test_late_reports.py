@@ -63,7 +63,7 @@ def test_a_result_outlives_an_outage_that_is_longer_than_the_fence(
     postgres.stop()
     stopped = time.monotonic()
     eventually(lambda: "end" in finished.read_text())  # and its report finds nobody
-    (lost,) = eventually(lambda: children - set(node.children), within=LEASE + 20)
+    (lost,) = eventually(lambda: children - set(node.children), within=LEASE + 30)
     eventually(lambda: time.monotonic() > stopped + LEASE + 1)
     assert str(lost) in fenced.read_text(), "who is done is not ended"
     postgres.start()

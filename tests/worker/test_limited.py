@@ -61,7 +61,7 @@ def test_no_more_run_at_a_time_than_the_limit_lets_and_all_of_them_end(
     platform: Platform, node: WorkerNode, settings: Settings, engine: Engine, tmp_path: Path
 ) -> None:
     key = Concurrency(f"key-{uuid4()}", AT_A_TIME)
-    kind, args = "demo.sleep", {"seconds": 0.05, "steps": 1}
+    kind, args = "demo.sleep", {"seconds": 0.3, "steps": 1}
     jobs = [platform.submit(kind, args, concurrency=key).id for _ in range(JOBS)]
 
     def spans() -> list[tuple[datetime, datetime]]:

@@ -102,7 +102,7 @@ def test_a_process_of_the_handlers_counts_in_its_peak(
 
 
 def test_what_a_handler_has_started_ends_with_it(platform: Platform, asked: dict[str, Any]) -> None:
-    job = platform.start("odd.leaves_a_process", asked, timeout=timedelta(seconds=1))
+    job = platform.start("odd.leaves_a_process", asked, timeout=timedelta(seconds=4))
     child = eventually(lambda: _pid(asked))
     assert platform.ended(job).failures == 1
     eventually(lambda: not _lives(child))

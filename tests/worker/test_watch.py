@@ -170,5 +170,5 @@ def test_a_worker_that_nobody_watches_ends(settings: Settings, platform: Platfor
 
     worker = multiprocessing.get_context("fork").Process(target=live_on)
     worker.start()
-    worker.join(20)
+    worker.join(50)
     assert worker.exitcode == EX_FAILURE

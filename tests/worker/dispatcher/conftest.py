@@ -117,7 +117,7 @@ def running(settings: Settings, engine: Engine, folder: Path) -> Iterator[Runnin
         yield Running(process, path)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 def is_present(engine: Engine, process: subprocess.Popen[bytes]) -> bool:

@@ -33,7 +33,7 @@ def dispatcher(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(30)
 
 
 def test_a_killed_dispatcher_leaves_each_job_its_one_turn(
@@ -42,7 +42,7 @@ def test_a_killed_dispatcher_leaves_each_job_its_one_turn(
     with engine.begin() as connection:
         for _ in range(JOBS):
             make_job(connection, JobState.SCHEDULED, attempt=0, kind="bulk.killed")
-        order = Order(Op.CANCEL, JobFilter(kind="bulk.killed"), JOBS, rate=300)
+        order = Order(Op.CANCEL, JobFilter(kind="bulk.killed"), JOBS, rate=150)
         operation_id = start(connection, ACTOR, order).id
 
     def done() -> int:
