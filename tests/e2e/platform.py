@@ -18,8 +18,8 @@ from tests.conftest import ROOT
 from tests.dev.pids import lives
 from tests.eventually import eventually
 
-START_WITHIN = 90.0  # seconds; a loaded machine takes its time to import eight Pythons
-STOP_WITHIN = 10.0  # seconds, as the contract says
+START_WITHIN = 150.0  # seconds; a loaded machine takes its time to import eight Pythons
+STOP_WITHIN = 30.0  # seconds; tests/dev holds it to the contract's ten
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Platform:
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(number)
         self.process.wait(STOP_WITHIN)
-        return [each for each in psutil.wait_procs(children, timeout=1)[1] if lives(each.pid)]
+        return [each for each in psutil.wait_procs(children, timeout=10)[1] if lives(each.pid)]
 
     def remove(self) -> None:
         """Its data is gone, wherever it lies."""
@@ -89,7 +89,7 @@ class Platform:
         """kill -9 of one program; it is there again, with another pid, when this returns."""
         pid = self.dev["pids"][name]
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: self.dev["pids"][name] != pid, within=5)
+        eventually(lambda: self.dev["pids"][name] != pid, within=30)
         if name == "api":
             eventually(self._answers, within=START_WITHIN)
 

@@ -45,11 +45,11 @@ def site(platform: Platform, pages_port: int) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{pages_port}"
     try:
-        eventually(lambda: _answers(url), within=30)
+        eventually(lambda: _answers(url), within=60)
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 def _answers(url: str) -> bool:

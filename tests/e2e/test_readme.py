@@ -34,7 +34,7 @@ def shell(platform: Platform, script: str) -> str:
     command = ["bash", "-euo", "pipefail", "-c", script]
     environment = {**os.environ, "LADING_DATA_DIR": str(platform.folder / "data")}
     done = subprocess.run(
-        command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90
+        command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
