@@ -25,7 +25,7 @@ from dev.terminal import Tail, Terminal
 from dev.watchdog import Watchdog
 
 # All within the ten seconds that the contract allows.
-APPLICATIONS_WITHIN = SOFT_SHUTDOWN + 2.5  # seconds, then they are killed
+APPLICATIONS_WITHIN = SOFT_SHUTDOWN + 3.5  # seconds, then they are killed; reports take their time
 SERVERS_WITHIN = 1.5  # seconds; killed, they recover what they have committed
 TWICE_AFTER = 1.0  # seconds; one `kill` may reach us twice, by the group and by make
 RELAY_EVERY = 0.1  # seconds

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 # closed with 4400 by the API; one beyond this is not even read, and closed with 1009.
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 API_GRACE = 3  # seconds for open requests and streams at the end
-SOFT_SHUTDOWN = 5  # seconds for running attempts at the end; a deploy gives them 25
+SOFT_SHUTDOWN = 4  # seconds for running attempts at the end; a deploy gives them 25
 
 SERVERS = ("postgres", "redis")  #: stopped last: who ends still writes to them
 PIDS = ("api", "worker", "worker_io", "dispatcher", "flower", "mail", *SERVERS)  #: of dev.json
