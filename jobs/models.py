@@ -1,6 +1,6 @@
 """The tables. `table=True` validates nothing: only this package writes rows, by statements."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -44,6 +44,15 @@ def _partial(name: str, where: str, *columns: Any, unique: bool = False) -> Inde
     return Index(name, *columns, unique=unique, postgresql_where=text(where))
 
 
+STRAYS = timedelta(seconds=10)  # a submitter's clock that is wrong by more leads ids astray
+# A second less: ids are of whole milliseconds, and what is between is found either way.
+ASTRAY = (
+    "abs(date_part('epoch', created_at - to_timestamp(0)) * 1000"
+    " - CAST(CAST('x' || translate(left(CAST(id AS text), 13), '-', '') AS bit(48)) AS bigint))"
+    " > 9000"
+)
+
+
 class Job(SQLModel, table=True):
     """One request to run a kind. Its newest event's `seq` is its version.
 
@@ -63,6 +72,7 @@ class Job(SQLModel, table=True):
         ),
         # Most jobs are in the default queue: whoever looks for these finds them among all.
         _partial("job_by_queue", "queue <> 'default'", "project_id", "queue", "id"),
+        _partial("job_astray", ASTRAY, "project_id", "id"),
         _partial("job_live", "finished_at IS NULL", "project_id", "state", "id"),
         _partial(
             "job_unsuccessful", "state IN ('failed', 'cancelled')", "project_id", "state", "id"
