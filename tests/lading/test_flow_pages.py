@@ -53,9 +53,13 @@ def test_the_pages_requests_are_answered(page: str, api: Api) -> None:
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(
-    "page", ["limit-concurrency", "limit-rate", "keys-and-roles", "audit", "bulk-operations"]
+COMMANDS = (
+    *("limit-concurrency", "limit-rate", "keys-and-roles", "audit", "bulk-operations"),
+    "schedules",
 )
+
+
+@pytest.mark.parametrize("page", COMMANDS)
 def test_the_pages_command_lines_run(page: str, api: Api, lading: Run) -> None:
     if page == "bulk-operations":
         api.submit("demo.sleep", args={"seconds": 0}, delay=3600, labels={"list": "wrong"})
@@ -63,4 +67,7 @@ def test_the_pages_command_lines_run(page: str, api: Api, lading: Run) -> None:
     lines = re.findall(r"^    lading (.*)$", text, re.MULTILINE)
     assert lines
     for line in lines:
-        assert lading(*shlex.split(line)).code == 0, line
+        done = lading(*shlex.split(line))
+        assert done.code == 0, (line, done.err)
+    for made in api.http.get("/v1/schedules").json()["items"]:  # their names are free again
+        assert api.http.delete(made["links"]["self"]).status_code == 204
