@@ -196,7 +196,7 @@ def test_it_ends_when_make_is_told_to_end(
         supervisor = toy.record()["pids"]["supervisor"]
         assert supervisor != toy.process.pid
         toy.process.send_signal(number)
-        assert toy.process.wait(15) == -number
+        assert toy.process.wait(30) == -number
         eventually(lambda: toy.left_over() == set())
         assert not toy.record_path.exists()
     finally:

@@ -192,4 +192,4 @@ def has_state(connection: Connection, job_id: UUID, state: JobState) -> bool:
 def wait_until_it_rescues(connection: Connection, queue: str) -> None:
     """A dispatcher has swept for a lease."""
     gone = make_job(connection, JobState.RUNNING, queue=queue, lease_until=func.clock_timestamp())
-    eventually(partial(has_state, connection, gone, JobState.QUEUED), within=30)
+    eventually(partial(has_state, connection, gone, JobState.QUEUED), within=60)

@@ -96,10 +96,10 @@ def test_leases_outlive_a_restart_of_postgresql(settings: Settings, tmp_path: Pa
                 connection.execute(
                     update(Job).where(col(Job.id) == job_id).values(lease_until=started)
                 )
-                eventually(partial(has_state, connection, job_id, JobState.QUEUED), within=30)
+                eventually(partial(has_state, connection, job_id, JobState.QUEUED), within=60)
                 crashed = read_events(connection, job_id)[-1]
                 assert crashed.at - connection.execute(STARTED).scalar_one() >= here.lease
-            eventually(lambda: is_present(engine, dispatcher.process))
+            eventually(lambda: is_present(engine, dispatcher.process), within=60)
             assert dispatcher.process.poll() is None
 
 
