@@ -129,6 +129,24 @@ def test_what_arrives_during_a_commit_shares_the_next_one(
         assert platform.attempts(job) == [(1, "succeeded", None)]
 
 
+def test_a_cancel_that_comes_before_the_group_stands_in_each_history(
+    runtime: Runtime, platform: Platform, pool: ThreadPoolExecutor
+) -> None:
+    first, fine, *asked_to_end = [platform.submit("test.echo", {"value": n}) for n in range(4)]
+    for job in (first, fine, *asked_to_end):
+        claim(runtime, job)
+    with one_in_flight(runtime, pool, partial(succeed, runtime, first)):
+        moves = [partial(succeed, runtime, job) for job in (fine, *asked_to_end)]
+        answers = together(runtime, pool, moves)
+        for job in asked_to_end:
+            platform.cancel(job)
+    assert [answer.result(WITHIN).cancel_requested for answer in answers] == [False, True, True]
+    assert platform.types(fine) == ["created", "started", "succeeded"]
+    for job in asked_to_end:  # it was done before it could heed that
+        assert platform.types(job) == ["created", "started", "cancel_requested", "succeeded"]
+        assert platform.attempts(job) == [(1, "succeeded", None)]
+
+
 def test_one_that_is_stale_or_blocked_spoils_it_for_no_other(
     runtime: Runtime, platform: Platform, pool: ThreadPoolExecutor
 ) -> None:
