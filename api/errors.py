@@ -130,6 +130,15 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_anything_else)
 
 
+async def answer(request: Request, error: Problem | errors.JobsError | HTTPException) -> Response:
+    """As the handlers answer it, for who does not come to them."""
+    if isinstance(error, Problem):
+        return error.response()
+    if isinstance(error, HTTPException):
+        return await _on_http_exception(request, error)
+    return await _on_domain_error(request, error)
+
+
 async def _on_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return error.response()
