@@ -84,7 +84,7 @@ def serve(settings: Settings, **changes: Any) -> Iterator[Api]:
             yield Api(settings, url, key, client, app)
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(90)  # seconds; after the conformance tests, 20 on a busy machine
         assert not thread.is_alive()
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.api.serving import Api
 
 CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
-SECONDS = 280
+SECONDS = 500
 EXAMPLES = 5  # an operation, beside those that are derived from the document one by one
 OF_JOBS, OF_EVENTS = "^/v1/(jobs|batches)", "^/v1/(events|schedules|triggers|webhooks)"
 #: Tried side by side: between two requests schemathesis does nothing for some forty milliseconds.
