@@ -54,12 +54,14 @@ class Direct:
         """
         return self._first(connection, binds, begins=True)
 
-    def glance(self, connection: Connection) -> tuple[Any, ...]:
+    def glance(
+        self, connection: Connection, binds: Mapping[str, Any] | None = None
+    ) -> tuple[Any, ...]:
         """Its row, where no transaction has begun: for who only then knows whether to begin one.
 
-        A read of one row without parameters. Raises the same.
+        A read of one row. Raises the same.
         """
-        row = self._first(connection, {}, begins=False)
+        row = self._first(connection, binds or {}, begins=False)
         assert row is not None
         return row
 

@@ -81,8 +81,12 @@ def window(slots: int, starts: float) -> int:
 
 
 def survey(connection: Connection, lease: timedelta) -> list[Standing]:
-    """Every queue that workers serve which were seen within the lease, in one statement."""
-    return [Standing._make(row) for row in connection.execute(_SURVEY, {"lease": lease})]
+    """Every queue that workers serve which were seen within the lease, in one statement.
+
+    It begins no transaction.
+    """
+    standings, epoch = _SURVEYED.glance(connection, {"lease": lease})
+    return [Standing._make((*each, epoch)) for each in standings]
 
 
 def pick(
@@ -234,28 +238,42 @@ grouped AS (
            array_agg(priority) AS priorities, array_agg(is_keyed) AS keyed
     FROM (SELECT * FROM startable ORDER BY {_ORDER}, is_keyed) AS sorted GROUP BY queue
 )
-SELECT served.queue, served.slots,
-       (SELECT count(*) FROM job
-        WHERE state = 'queued' AND rung_at IS NOT NULL AND job.queue = served.queue),
-       coalesce(projects, '{{}}'), coalesce(kinds, '{{}}'), coalesce(priorities, '{{}}'),
-       coalesce(keyed, '{{}}'), {IS_LIMITED}, (SELECT epoch FROM broker_epoch)
+SELECT coalesce(jsonb_agg(jsonb_build_array(
+           served.queue, served.slots,
+           (SELECT count(*) FROM job
+            WHERE state = 'queued' AND rung_at IS NOT NULL AND job.queue = served.queue),
+           coalesce(projects, '{{}}'), coalesce(kinds, '{{}}'), coalesce(priorities, '{{}}'),
+           coalesce(keyed, '{{}}'), {IS_LIMITED}
+       )), '[]') AS standings,
+       (SELECT epoch FROM broker_epoch) AS epoch
 FROM (SELECT queue, sum(slots) AS slots FROM live GROUP BY queue) AS served
 LEFT JOIN grouped USING (queue)
 """)  # noqa: S608
+_SURVEYED = Direct(
+    "lading_survey",
+    _SURVEY.bindparams(sa.bindparam("lease", type_=sa.Interval)).columns(
+        standings=sa.JSON, epoch=sa.Uuid
+    ),
+)
 _QUEUE_LOCK = "pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || :queue, 0))"
 
 
-def _lock(counting: str, plans: str, scans: str) -> sa.TextClause:
+def _lock(counting: str, plans: str, scans: str, flushes: str = "NULL") -> sa.TextClause:
     """Whether the queue is ours; the rest is for the transaction, up to its next queue."""
     return sa.text(f"""
     SELECT {_QUEUE_LOCK} AND {counting}({COUNTING}),
            set_config('plan_cache_mode', '{plans}', true),
-           set_config('enable_seqscan', '{scans}', true)
+           set_config('enable_seqscan', '{scans}', true),
+           set_config('synchronous_commit', {flushes}, true)
     """)
 
 
 # Whoever changes limits waits for those who pick, and these for him: jobs/gates.py.
-_LOCK = _lock("pg_try_advisory_xact_lock_shared", "auto", "on")
+#
+# Marks alone need not be flushed before their bells hang, which nobody would wait for but those who
+# want a job started soon: where PostgreSQL loses them it has been killed, and they are rung for
+# once more; claims are flushed, and guarded. A rate's spent starts are, too (NULL: as configured).
+_LOCK = _lock("pg_try_advisory_xact_lock_shared", "auto", "on", "'off'")
 _LOCK_COUNTING = _lock("pg_try_advisory_xact_lock", "auto", "on")
 # A plan that is kept may have been made for a small table. So it is held to the indexes, and only
 # used as long as looks are quick: else each has a plan of its own, by the table as it is.

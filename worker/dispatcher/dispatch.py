@@ -1,5 +1,6 @@
 """Rings: marks what is next in a transaction, and hangs the bells after its commit."""
 
+import math
 import threading
 import time
 from collections import defaultdict
@@ -23,6 +24,7 @@ BUSY = 0.1  # seconds, while there is a backlog or bells are being rung
 HEEDS = 0.45  # seconds of IDLE: called by the lookout it takes a turn each 0.8 s at most
 RECENT = 1.0  # seconds: a queue that has just been rung in is likely to be again
 MOST_HANGING = 2  # windows of bells in the broker, of which more than one are stale
+ASK_EVERY = 0.25  # seconds between questions how many hang, while it cannot be so many
 BROKER_PAUSE = 0.5  # seconds between questions to a broker that did not answer, …
 LONGEST_PAUSE = 4.0  # … doubled up to so many while it answers and refuses: full, or a replica
 # A burst of hints is met with few looks: 0.1 ms a bell of the last second, up to 80 ms. So a
@@ -38,6 +40,16 @@ class Window(NamedTuple):
 
     standing: Standing
     size: int
+
+
+class Hanging(NamedTuple):
+    """Bells of a queue in the broker."""
+
+    asked_at: float  #: by the monotonic clock
+    most: int  #: so many were there, and have been rung since: not more hang, as far as one knows
+
+
+NEVER = Hanging(-math.inf, 0)
 
 
 class Dispatch:
@@ -56,15 +68,17 @@ class Dispatch:
         self._rang_at = -RECENT
         self._is_away = False  #: the broker
         self._refusals = 0  #: of bells, without a success since
+        self._hanging: dict[str, Hanging] = {}  #: by queue
         self._epoch: UUID | None = None
         self._has_bells = False  #: that nobody had answered at the last look
 
     def turn(self, connection: Connection) -> Rest:
         if not self._has_begun.is_set():
             return Rest(IDLE)
-        with connection.begin():
-            windows = self._look(connection)
-            self._lists.learn(connection)
+        windows = self._look(connection)
+        if self._lists.is_due:
+            with connection.begin():
+                self._lists.learn(connection)
         try:
             windows = [self._shorten(each) for each in windows]
         except BrokerUnavailable as error:
@@ -115,18 +129,27 @@ class Dispatch:
         standing, size = window
         if standing.rung >= size:
             return window
-        room = MOST_HANGING * size - self._broker.queue_length(standing.queue)
-        return Window(standing, min(size, standing.rung + max(0, room)))
+        now, most = time.monotonic(), MOST_HANGING * size
+        asked_at, hanging = self._hanging.get(standing.queue, NEVER)
+        if now > asked_at + ASK_EVERY or hanging + size - standing.rung > most:
+            hanging = self._broker.queue_length(standing.queue)
+            self._hanging[standing.queue] = Hanging(now, hanging)
+        return Window(standing, min(size, standing.rung + max(0, most - hanging)))
 
     def _pick(self, connection: Connection, windows: list[Window]) -> tuple[list[Bell], bool]:
-        """The bells to ring, and whether more is left than the windows or limits have room for."""
+        """The bells to ring, and whether more is left than the windows or limits have room for.
+
+        What is counted comes last: how the transaction commits is a matter of its last pick.
+        """
         bells: list[Bell] = []
         has_backlog = False
-        for standing, size in windows:
+        for standing, size in sorted(windows, key=lambda each: each.standing.is_counted):
             turns = self._turns[standing.queue]
             has_room = standing.rung < size
             picked = dispatch.pick(connection, standing, size, turns) if has_room else []
             self._paces[standing.queue].ring(len(picked))
+            if (hanging := self._hanging.get(standing.queue)) is not None:
+                self._hanging[standing.queue] = hanging._replace(most=hanging.most + len(picked))
             bells += self._lists.put_together(picked, standing.slots)
             is_full = standing.rung + len(picked) >= size
             has_backlog = has_backlog or is_full or standing.is_counted
@@ -148,6 +171,7 @@ class Dispatch:
         return True
 
     def _say_away(self, error: BrokerUnavailable) -> None:
+        self._hanging.clear()  # it is asked before anything is marked again
         if not self._is_away:
             _log.warning("bells wait for the broker", reason=repr(error.__cause__))
         self._is_away = True

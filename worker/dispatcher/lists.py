@@ -49,12 +49,16 @@ class Lists:
         """Whether it wants to look again soon."""
         return bool(self._rung)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it would look now."""
+        return self.is_learning and time.monotonic() >= self._looked_at + LOOK_EVERY
+
     def learn(self, connection: Connection) -> None:
         """From time to time, what was rung lately is looked at. One statement."""
-        now = time.monotonic()
-        if not self._rung or now < self._looked_at + LOOK_EVERY:
+        if not self.is_due:
             return
-        self._looked_at = now
+        now = self._looked_at = time.monotonic()
         asked = [*_flat(sample.jobs for sample in self._rung.values())]
         for kind, attempts, seconds in measure(connection, asked):
             if attempts >= FEWEST:
