@@ -69,6 +69,18 @@ def test_never_more_than_the_window_is_rung(connection: Connection) -> None:
     assert count_rung(connection) == 4
 
 
+def test_marks_are_flushed_only_with_what_is_counted(connection: Connection) -> None:
+    add_worker(connection, queues=["default", "other"])
+    how = text("SHOW synchronous_commit")
+    usual = connection.execute(how).scalar_one()
+    add_job(connection)
+    assert len(ring(connection)) == 1
+    assert connection.execute(how).scalar_one() == "off"
+    add_job(connection, queue="other", concurrency_key="some")
+    assert len(ring(connection)) == 1
+    assert connection.execute(how).scalar_one() == usual != "off"
+
+
 @pytest.mark.parametrize(
     ("slots", "starts", "size"),
     [(2, 0, 4), (2, 1, 4), (2, 40, 80), (100, 7, 200), (1, 0, 2), (2, 900, 1000), (800, 0, 1000)],
