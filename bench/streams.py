@@ -40,7 +40,8 @@ EVENTS = 10  # of each job, besides `created`
 FAN_OUT_EVENTS = 50
 FAN_OUT_RATE = 5.0  # events a second, each to all of the readers
 WARM_UP = 100  # sockets: pools, caches and the allocator's first arenas are not what is asked for
-LONGEST = 60.0  # seconds of a phase
+LONGEST = 60.0  # seconds that a phase may take besides what its timetable asks for
+TO_OPEN = 180.0  # seconds for all sockets of a phase
 IDLE = 5.0  # seconds that idle sockets are looked at
 SPARE_SOCKETS = 100
 FILES = 3  # descriptors for each socket, and as many again for all else
@@ -170,13 +171,13 @@ def _phase(
 ) -> Phase:
     api = psutil.Process(running.pids["api"])
     rss = api.memory_info().rss
-    expected = len(followed) * events
+    expected, longest = len(followed) * events, len(jobs) * events / rate + LONGEST
     with (
-        _process(read_all, running.address, [*followed], LONGEST) as readers,
+        _process(read_all, running.address, [*followed], longest) as readers,
         _process(write_all, running.settings, [*jobs], events, rate) as writer,
     ):
-        assert _hear(readers) == "open"
-        assert _hear(writer) == "ready"
+        assert _hear(readers, TO_OPEN) == "open"
+        assert _hear(writer, TO_OPEN) == "ready"
         idle_cpu = _cpu(running.pids)["api"]
         time.sleep(IDLE)
         before = _cpu(running.pids)
@@ -184,8 +185,8 @@ def _phase(
         idle_kib = (api.memory_info().rss - rss) / len(followed) / 1024
         readers.send(expected)
         writer.send(time.monotonic() + 0.2)
-        written: list[Written] = _hear(writer)
-        heard: Heard = _hear(readers)
+        written: list[Written] = _hear(writer, 2 * longest)
+        heard: Heard = _hear(readers, 2 * longest)
         spent = {each: cpu - before[each] for each, cpu in _cpu(running.pids).items()}
     delays = _delays(written, heard)
     distinct = len({each[:3] for each in heard.events})
@@ -224,8 +225,8 @@ def _share(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _hear(pipe: Connection) -> Any:
-    assert pipe.poll(3 * LONGEST), "a reader or writer has not answered"
+def _hear(pipe: Connection, seconds: float) -> Any:
+    assert pipe.poll(seconds), "a reader or writer has not answered"
     return pipe.recv()
 
 
