@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from jobs import database, lifecycle
 from jobs.attempts import Cause, Error
-from jobs.hints import EVENTS, Hints
+from jobs.hints import EVENTS, Hints, Told
 from jobs.lifecycle import Moved
 from jobs.states import JobState
 from tests.jobs.making import LEASE, PROJECT, WORKER, make_job
@@ -78,14 +78,16 @@ class BadHints(Hints):
         self._random, self._lost = random.Random(seed), lost
         self._lock, self._held = threading.Lock(), list[Any]()
 
-    def tell(self, events: Any, *, more_follow: bool = False) -> None:
+    def tell(
+        self, events: Iterable[Told], *, queues: Iterable[str] = (), more_follow: bool = False
+    ) -> None:
         with self._lock:
             for event in events:
                 copies = self._random.choice([1, 1, 2]) if self._random.random() > self._lost else 0
                 self._held.extend([event] * copies)
             self._random.shuffle(self._held)
             told = [self._held.pop() for _ in range(len(self._held) // 2)]
-        super().tell(told, more_follow=more_follow)
+        super().tell(told, queues=queues, more_follow=more_follow)
 
 
 @contextmanager
