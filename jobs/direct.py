@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 _DIALECT: Any = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 _FINE = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
+_SYNC = pq.ExecStatus.PIPELINE_SYNC
 _BINARY = pq.Format.BINARY
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
 _MICROSECOND = timedelta(microseconds=1)
@@ -73,7 +74,19 @@ class Direct:
         raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         if not raw.autocommit:
             return [tuple(row) for row in connection.execute(self._statement, binds)]
-        result = self._result(connection, binds, begins=False)
+        return self.read(self._result(connection, binds, begins=False))
+
+    def send(
+        self, libpq: pq.abc.PGconn, binds: Mapping[str, Any], *, is_prepared: bool
+    ) -> "list[Direct | None]":
+        """It is on its way, in pipeline mode; whose rows the answers will be, None: nobody's."""
+        if not is_prepared:
+            libpq.send_prepare(self._name, self._text, self._types)
+        libpq.send_query_prepared(self._name, self._values(binds), None, _BINARY)
+        return [self] if is_prepared else [None, self]
+
+    def read(self, result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
+        """The rows that it has answered."""
         return [self._read(result, row) for row in range(result.ntuples)]
 
     def _first(
@@ -92,24 +105,26 @@ class Direct:
     ) -> pq.abc.PGresult:
         pooled = connection.connection
         raw: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
-        values = [None if binds[name] is None else dump(binds[name]) for name, dump in self._dumps]
+        values = self._values(binds)
         try:
             if begins and not raw.autocommit:
                 _begin(connection, raw.pgconn)
             return self._answer(raw, pooled.info, values)
         except psycopg.Error as error:
-            raise self._translated(connection, raw, error) from error
+            raise self.translated(connection, raw, error) from error
         except BaseException:  # it is interrupted: the answer may be on its way
             connection.invalidate()
             raise
+
+    def _values(self, binds: Mapping[str, Any]) -> list[bytes | None]:
+        return [None if binds[name] is None else dump(binds[name]) for name, dump in self._dumps]
 
     def _answer(
         self, raw: psycopg.Connection[Any], info: dict[Any, Any], values: list[bytes | None]
     ) -> pq.abc.PGresult:
         """Prepared at its second use, where nothing is in a transaction that an error would end."""
-        libpq, poller = raw.pgconn, info.get(_POLLER)
-        if poller is None:
-            poller = info[_POLLER] = _poller(libpq)
+        libpq = raw.pgconn
+        poller = _poller_of(libpq, info)
         is_prepared = info.get(self)
         if is_prepared is None or libpq.transaction_status != pq.TransactionStatus.IDLE:
             info.setdefault(self, False)
@@ -126,9 +141,10 @@ class Direct:
             del info[self]
             return self._answer(raw, info, values)
 
-    def _translated(
+    def translated(
         self, connection: Connection, raw: psycopg.Connection[Any], error: psycopg.Error
     ) -> DBAPIError:
+        """As SQLAlchemy raises it."""
         is_lost = raw.pgconn.status != pq.ConnStatus.OK
         if is_lost:
             connection.invalidate(error)
@@ -174,6 +190,59 @@ class Direct:
         return [_loader(column.type) for column in self._statement.selected_columns]
 
 
+def together(
+    connection: Connection, asked: Sequence[tuple[Direct, Mapping[str, Any]]]
+) -> list[Sequence[tuple[Any, ...]]]:
+    """Each one's rows. They are a transaction, which commits, and one round trip.
+
+    A statement sees what others have committed before it begins, as always. What SQLAlchemy raises:
+    nothing is done. Of a broken connection nobody knows; it is invalidated. In a transaction of the
+    `connection` they are a part of that one, and go the driver's way.
+    """
+    if connection.in_transaction():
+        return [direct.all(connection, binds) for direct, binds in asked]
+    pooled = connection.connection
+    raw: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+    try:
+        try:
+            return _pipelined(raw, pooled.info, asked)
+        except InvalidSqlStatementName:  # the driver has had all of them forgotten
+            for direct, _ in asked:
+                pooled.info.pop(direct, None)
+            return _pipelined(raw, pooled.info, asked)
+    except psycopg.Error as error:
+        raise asked[0][0].translated(connection, raw, error) from error
+    except BaseException:  # it is interrupted: the answers may be on their way
+        connection.invalidate()
+        raise
+
+
+def _pipelined(
+    raw: psycopg.Connection[Any],
+    info: dict[Any, Any],
+    asked: Sequence[tuple[Direct, Mapping[str, Any]]],
+) -> list[Sequence[tuple[Any, ...]]]:
+    """What stands before a sync is one transaction (PostgreSQL's manual, "Pipeline Mode")."""
+    libpq, awaited = raw.pgconn, []
+    libpq.enter_pipeline_mode()
+    try:
+        for direct, binds in asked:
+            awaited += direct.send(libpq, binds, is_prepared=info.get(direct, False))
+        libpq.pipeline_sync()
+        results = _receive_all(libpq, _poller_of(libpq, info), len(awaited))
+    finally:
+        libpq.exit_pipeline_mode()
+    for result in results:
+        if result.status not in _FINE:
+            raise error_from_result(result)
+    info.update((direct, True) for direct, _ in asked)
+    return [
+        direct.read(result)
+        for direct, result in zip(awaited, results, strict=True)
+        if direct is not None
+    ]
+
+
 def flags(name: str, sql: str, count: int) -> Direct:
     """The statement that says so many times whether something is so."""
     columns = [sa.column(f"flag_{number}", sa.Boolean) for number in range(count)]
@@ -195,9 +264,11 @@ def _begin(connection: Connection, libpq: pq.abc.PGconn) -> None:
         libpq.exec_(b"BEGIN")
 
 
-def _poller(libpq: pq.abc.PGconn) -> select.poll:
-    poller = select.poll()
-    poller.register(libpq.socket, select.POLLIN)
+def _poller_of(libpq: pq.abc.PGconn, info: dict[Any, Any]) -> select.poll:
+    poller: select.poll | None = info.get(_POLLER)
+    if poller is None:
+        poller = info[_POLLER] = select.poll()
+        poller.register(libpq.socket, select.POLLIN)
     return poller
 
 
@@ -206,18 +277,34 @@ def _receive(libpq: pq.abc.PGconn, poller: select.poll) -> pq.abc.PGresult:
     if libpq.flush():
         _push(libpq)
     last = None
-    while True:
-        while libpq.is_busy():
-            poller.poll()
-            libpq.consume_input()
-        result = libpq.get_result()
-        if result is None:
-            break
+    while (result := _next_result(libpq, poller)) is not None:
         last = result
     assert last is not None
     if last.status not in _FINE:
         raise error_from_result(last)
     return last
+
+
+def _receive_all(
+    libpq: pq.abc.PGconn, poller: select.poll, count: int
+) -> Sequence[pq.abc.PGresult]:
+    """So many answers, each followed by None, and that to the sync behind them."""
+    if libpq.flush():
+        _push(libpq)
+    results = []
+    while (result := _next_result(libpq, poller)) is None or result.status != _SYNC:
+        if result is not None:
+            results.append(result)
+    if len(results) != count:
+        raise psycopg.OperationalError(f"{len(results)} answers to {count} statements")
+    return results
+
+
+def _next_result(libpq: pq.abc.PGconn, poller: select.poll) -> pq.abc.PGresult | None:
+    while libpq.is_busy():
+        poller.poll()
+        libpq.consume_input()
+    return libpq.get_result()
 
 
 def _push(libpq: pq.abc.PGconn) -> None:

@@ -19,9 +19,9 @@ from sqlalchemy import Connection, Row
 
 from jobs.admission import IS_LIMITED, KEYED, LIVE, PLAIN
 from jobs.broker import Bell
-from jobs.direct import Direct
+from jobs.direct import Direct, together
 from jobs.gates import COUNTING
-from jobs.picks import AGED_EVERY, PICK_COUNTED, PICK_PLAIN
+from jobs.picks import AGED_EVERY, HAS_LOCKS, PICK_COUNTED, PICK_PLAIN
 
 MOST_REMEMBERED = 10_000  # groups whose last keys are remembered
 QUICK = 0.02  # seconds of a look; the plan for the next one, which takes four milliseconds, is kept
@@ -95,18 +95,14 @@ def pick(
     """The next jobs are marked as rung, as many as the window of `size` has room for.
 
     First come the highest priority, then the longest in the queue; keys take turns, and some places
-    go to jobs that have aged, whose bells are of a higher priority then (jobs/picks.py). Locks,
-    until the caller commits: the queue, so that no two dispatchers fill the same window, and where
-    anything is limited all counting (none is picked while another holds them); the picked rows,
-    where locked ones are passed over; and the gates whose rates are spent. The bells are for after
-    the commit.
+    go to jobs that have aged, whose bells are of a higher priority then (jobs/picks.py). Of a
+    standing that is counted it is a part of the caller's transaction, of others one by itself,
+    unless it is called in one. Locks until the commit: the queue, so that no two dispatchers fill
+    the same window, and where anything is limited all counting (none is picked while another holds
+    them); the picked rows, where locked ones are passed over; and the gates whose rates are spent.
+    The bells are for after the commit.
     """
     turns = Turns() if turns is None else turns
-    is_quick = turns.took < QUICK
-    lock = (_LOCK_PLANNED if is_quick else _LOCK_COUNTING) if standing.is_counted else _LOCK
-    if not connection.execute(lock, {"queue": standing.queue}).scalars().one():
-        return []
-    began = time.monotonic()
     binds = {
         "queue": standing.queue,
         "projects": standing.projects,
@@ -115,25 +111,30 @@ def pick(
         "window": size,
         "offset": turns.rung,
     }
-    if not standing.is_counted:
-        rows = connection.execute(PICK_PLAIN, binds).all()
+    if standing.is_counted:
+        found = _pick_counted(connection, standing, binds, turns)
     else:
-        groups = zip(standing.projects, standing.kinds, standing.priorities, strict=True)
-        after = [turns.last.get(group, "") for group in groups]
-        found = connection.execute(PICK_COUNTED, {**binds, "keyed": standing.keyed, "after": after})
-        rows = _take_turns(turns, found.all())
-    turns.rung = (turns.rung + len(rows)) % CYCLE
-    turns.took = time.monotonic() - began
+        _, found = together(connection, [(_LOCK, binds), (PICK_PLAIN, binds)])
+    turns.rung = (turns.rung + len(found)) % CYCLE
     return [
-        Bell(
-            standing.queue,
-            row.kind,
-            ((row.id, row.attempt),),
-            max(0, row.loudness),
-            row.is_limited,
-        )
-        for row in rows
+        Bell(standing.queue, kind, ((job_id, attempt),), max(0, loudness), is_limited)
+        for job_id, attempt, kind, loudness, is_limited in found
     ]
+
+
+def _pick_counted(
+    connection: Connection, standing: Standing, binds: dict[str, Any], turns: Turns
+) -> Sequence[tuple[Any, ...]]:
+    lock = _LOCK_PLANNED if turns.took < QUICK else _LOCK_COUNTING
+    if not connection.execute(lock, {"queue": standing.queue}).scalars().one():
+        return []
+    began = time.monotonic()
+    groups = zip(standing.projects, standing.kinds, standing.priorities, strict=True)
+    after = [turns.last.get(group, "") for group in groups]
+    found = connection.execute(PICK_COUNTED, {**binds, "keyed": standing.keyed, "after": after})
+    rows = _take_turns(turns, found.all())
+    turns.took = time.monotonic() - began
+    return [(row.id, row.attempt, row.kind, row.loudness, row.is_limited) for row in rows]
 
 
 def _take_turns(turns: Turns, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
@@ -258,26 +259,35 @@ _SURVEYED = Direct(
 _QUEUE_LOCK = "pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || :queue, 0))"
 
 
-def _lock(counting: str, plans: str, scans: str, flushes: str = "NULL") -> sa.TextClause:
-    """Whether the queue is ours; the rest is for the transaction, up to its next queue."""
+def _lock(plans: str, scans: str) -> sa.TextClause:
+    """Whether the queue is ours, and counting; the rest is for the transaction."""
     return sa.text(f"""
-    SELECT {_QUEUE_LOCK} AND {counting}({COUNTING}),
+    SELECT {_QUEUE_LOCK} AND pg_try_advisory_xact_lock({COUNTING}),
            set_config('plan_cache_mode', '{plans}', true),
-           set_config('enable_seqscan', '{scans}', true),
-           set_config('synchronous_commit', {flushes}, true)
+           set_config('enable_seqscan', '{scans}', true)
     """)
 
 
-# Whoever changes limits waits for those who pick, and these for him: jobs/gates.py.
-#
-# Marks alone need not be flushed before their bells hang, which nobody would wait for but those who
-# want a job started soon: where PostgreSQL loses them it has been killed, and they are rung for
-# once more; claims are flushed, and guarded. A rate's spent starts are, too (NULL: as configured).
-_LOCK = _lock("pg_try_advisory_xact_lock_shared", "auto", "on", "'off'")
-_LOCK_COUNTING = _lock("pg_try_advisory_xact_lock", "auto", "on")
+# Whoever changes limits waits for those who pick, and these for him: jobs/gates.py. So the lock is
+# a statement before the pick, which sees what was committed before.
+_LOCK_COUNTING = _lock("auto", "on")
 # A plan that is kept may have been made for a small table. So it is held to the indexes, and only
 # used as long as looks are quick: else each has a plan of its own, by the table as it is.
-_LOCK_PLANNED = _lock("pg_try_advisory_xact_lock", "force_generic_plan", "off")
+_LOCK_PLANNED = _lock("force_generic_plan", "off")
+# Marks alone need not be flushed before their bells hang, which nobody would wait for but those who
+# want a job started soon: where PostgreSQL loses them it has been killed, and they are rung for
+# once more; claims are flushed, and guarded. A rate's spent starts are, too.
+_LOCK = Direct(
+    "lading_pick_lock",
+    sa.text(f"""
+SELECT set_config('{HAS_LOCKS}', CAST(
+           {_QUEUE_LOCK} AND pg_try_advisory_xact_lock_shared({COUNTING}) AS text
+       ), true) AS has_locks,
+       set_config('synchronous_commit', 'off', true) AS flushes
+""")
+    .bindparams(sa.bindparam("queue", type_=sa.Text))
+    .columns(has_locks=sa.Text, flushes=sa.Text),
+)
 _TAKE_BACK = sa.text("""
 UPDATE job SET rung_at = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[])) AS bell (id, number)

@@ -12,15 +12,17 @@ there, never by the backlog.
 import sqlalchemy as sa
 
 from jobs.admission import GATES, IS_LIMITED, KEYED, PLAIN, UNEXPIRED
+from jobs.direct import Direct
 
 STEP = 60  # seconds in the queue that make up for one priority
 MOST_BARRED = 50  # keys that may not start anything are passed over in a look, beside …
 MOST_VISITS = 1000  # … twice the room, and so many at most; the next look goes on behind them
+HAS_LOCKS = "lading.has_locks"  # a transaction's, "true" for who may fill a queue's window
 AGED_EVERY = 5  # starts of a queue, of which one goes to the job that has aged most
-_HANGING = """hanging AS MATERIALIZED (
-    SELECT priority, count(*) AS count, min(queued_at) AS queued_at FROM job
-    WHERE state = 'queued' AND rung_at IS NOT NULL AND queue = :queue GROUP BY priority
-)"""
+_RUNG = "state = 'queued' AND rung_at IS NOT NULL AND queue = :queue"
+_HANGING = f"""hanging AS MATERIALIZED (
+    SELECT priority, count(*) AS count FROM job WHERE {_RUNG} GROUP BY priority
+)"""  # noqa: S608 - no value is part of it, here and below
 _LEFT = "greatest(0, :window - (SELECT coalesce(sum(count), 0) FROM hanging))::integer"
 _GROUP = "(:queue, wanted.project_id, wanted.kind, wanted.priority)"
 _IN_GROUP = f"""(queue, project_id, kind, priority) >= {_GROUP}
@@ -30,7 +32,7 @@ _PLAIN = f"""
     WHERE {PLAIN} AND {_IN_GROUP} AND {UNEXPIRED}
     ORDER BY queue, project_id, kind, priority, queued_at, id
     LIMIT (SELECT count FROM room)
-"""  # noqa: S608 - no value is part of it, here and below
+"""  # noqa: S608
 # `ordered` has the columns id, priority, queued_at and `place`, its order by priority and turns.
 _CHOOSE = f"""share AS MATERIALIZED (
     SELECT count, (:offset + count) / {AGED_EVERY} - :offset / {AGED_EVERY} AS aged FROM room
@@ -57,12 +59,17 @@ marked AS (
     UPDATE job SET rung_at = clock_timestamp() WHERE id = ANY (ARRAY (SELECT id FROM picked))
     RETURNING job.id, attempt + 1 AS attempt, project_id, kind, priority, concurrency_key
 ),
-around AS MATERIALIZED (
+loudest AS MATERIALIZED (
+    SELECT max(priority) AS priority FROM (
+        SELECT priority FROM ordered UNION ALL SELECT priority FROM hanging
+        UNION ALL SELECT priority FROM job WHERE state = 'running' AND queue = :queue
+    ) AS around
+),
+oldest AS MATERIALIZED (
     SELECT priority, min(queued_at) AS queued_at FROM (
         SELECT priority, queued_at FROM ordered
-        UNION ALL SELECT priority, queued_at FROM hanging
-        UNION ALL SELECT priority, NULL FROM job WHERE state = 'running' AND queue = :queue
-    ) AS each GROUP BY priority
+        UNION ALL SELECT priority, queued_at FROM job WHERE {_RUNG}
+    ) AS waiting GROUP BY priority
 )"""  # noqa: S608
 
 # What has aged is heard earlier, too: else it could wait in the broker behind all that is urgent.
@@ -71,17 +78,23 @@ around AS MATERIALIZED (
 # and a crowd that has aged is not heard before a key whose turn it is.
 _LOUDNESS = f"""CASE
            WHEN is_raised THEN 9
-           WHEN marked.priority < (SELECT max(priority) FROM around) THEN
+           WHEN marked.priority < (SELECT priority FROM loudest) THEN
                least(9, marked.priority + floor(extract(epoch FROM statement_timestamp() - (
-                   SELECT queued_at FROM around WHERE around.priority = marked.priority
+                   SELECT queued_at FROM oldest WHERE oldest.priority = marked.priority
                )) / {STEP})::integer)
            ELSE marked.priority
        END"""  # noqa: S608
 
-#: Where nothing is limited and no job has a key. Marks nothing if that has changed meanwhile.
-PICK_PLAIN = sa.text(f"""
+#: Where nothing is limited and no job has a key. Marks nothing if that has changed meanwhile, or
+#: where the transaction has not got its locks.
+PICK_PLAIN = Direct(
+    "lading_pick",
+    sa.text(f"""
 WITH {_HANGING},
-room AS MATERIALIZED (SELECT CASE WHEN {IS_LIMITED} THEN 0 ELSE {_LEFT} END AS count),
+room AS MATERIALIZED (
+    SELECT CASE WHEN {IS_LIMITED} OR current_setting('{HAS_LOCKS}', true) IS DISTINCT FROM 'true'
+                THEN 0 ELSE {_LEFT} END AS count
+),
 candidate AS (
     SELECT next.*
     FROM unnest(CAST(:projects AS text[]), CAST(:kinds AS text[]), CAST(:priorities AS smallint[]))
@@ -95,6 +108,18 @@ ordered AS (
 SELECT marked.id, marked.attempt, marked.kind, {_LOUDNESS} AS loudness, false AS is_limited
 FROM marked JOIN chosen USING (id) ORDER BY place
 """)  # noqa: S608
+    .bindparams(
+        sa.bindparam("queue", type_=sa.Text),
+        sa.bindparam("projects", type_=sa.ARRAY(sa.Text)),
+        sa.bindparam("kinds", type_=sa.ARRAY(sa.Text)),
+        sa.bindparam("priorities", type_=sa.ARRAY(sa.Integer)),
+        sa.bindparam("window", type_=sa.Integer),
+        sa.bindparam("offset", type_=sa.Integer),
+    )
+    .columns(
+        id=sa.Uuid, attempt=sa.Integer, kind=sa.Text, loudness=sa.Integer, is_limited=sa.Boolean
+    ),
+)
 
 _KEY = "(queue, project_id, kind, priority, concurrency_key)"
 # A loose index scan over the keys of a group: first those behind the one whose turn it was, then,

@@ -1,4 +1,4 @@
-"""Rings: marks what is next in a transaction, and hangs the bells after its commit."""
+"""Rings: marks what is next, and hangs the bells after the marks are committed."""
 
 import math
 import threading
@@ -85,15 +85,26 @@ class Dispatch:
             self._say_away(error)
             return Rest(BROKER_PAUSE, least=BROKER_PAUSE)
         self._is_away = False
-        with connection.begin():
-            bells, has_backlog = self._pick(connection, windows)
-        if bells and not self._ring(connection, bells):
-            pause = min(LONGEST_PAUSE, BROKER_PAUSE * 2.0 ** (self._refusals - 1))
-            return Rest(pause, least=pause)
-        return self._rest(_count(bells), has_backlog)
+        return self._fill(connection, windows)
 
     def end(self, connection: Connection) -> None:
         pass
+
+    def _fill(self, connection: Connection, windows: list[Window]) -> Rest:
+        """First what is not counted, a transaction each; the others together."""
+        plain = [each for each in windows if not each.standing.is_counted]
+        counted = [each for each in windows if each.standing.is_counted]
+        bells, has_backlog = self._pick(connection, plain)
+        has_rung = self._ring(connection, bells)
+        if counted and has_rung:
+            with connection.begin():
+                more, has_more = self._pick(connection, counted)
+            has_rung = self._ring(connection, more)
+            bells, has_backlog = [*bells, *more], has_backlog or has_more
+        if not has_rung:
+            pause = min(LONGEST_PAUSE, BROKER_PAUSE * 2.0 ** (self._refusals - 1))
+            return Rest(pause, least=pause)
+        return self._rest(_count(bells), has_backlog)
 
     def _rest(self, bells: int, has_backlog: bool) -> Rest:
         now = time.monotonic()
@@ -137,13 +148,10 @@ class Dispatch:
         return Window(standing, min(size, standing.rung + max(0, most - hanging)))
 
     def _pick(self, connection: Connection, windows: list[Window]) -> tuple[list[Bell], bool]:
-        """The bells to ring, and whether more is left than the windows or limits have room for.
-
-        What is counted comes last: how the transaction commits is a matter of its last pick.
-        """
+        """The bells to ring, and whether more is left than the windows or limits have room for."""
         bells: list[Bell] = []
         has_backlog = False
-        for standing, size in sorted(windows, key=lambda each: each.standing.is_counted):
+        for standing, size in windows:
             turns = self._turns[standing.queue]
             has_room = standing.rung < size
             picked = dispatch.pick(connection, standing, size, turns) if has_room else []
@@ -157,6 +165,8 @@ class Dispatch:
 
     def _ring(self, connection: Connection, bells: list[Bell]) -> bool:
         """Whether the bells hang; else their marks are taken back."""
+        if not bells:
+            return True
         try:
             self._broker.ring(bells)
         except BrokerUnavailable as error:
