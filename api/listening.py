@@ -13,29 +13,11 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from jobs.pace import Pace
+
 BUSY = 300  # hints a second; beyond, the connection is read every GATHER
-PACE_OF = 0.1  # seconds in which they are counted
 GATHER = 0.008  # seconds; a lone job's hints never wait
 BURST = 64  # hints, after which other callbacks have their turn
-
-
-class Pace:
-    """Whether so many hints come that it pays to wait a moment for more. Times are seconds."""
-
-    def __init__(self, now: float) -> None:
-        self._since, self._heard, self._is_busy = now, 0, False
-
-    def count(self, hints: int) -> None:
-        """They have come."""
-        self._heard += hints
-
-    def is_busy_at(self, now: float) -> bool:
-        """By what came in the last PACE_OF, or since it was asked before that."""
-        seconds = now - self._since
-        if seconds >= PACE_OF:
-            self._is_busy = self._heard > BUSY * seconds
-            self._since, self._heard = now, 0
-        return self._is_busy
 
 
 class Listening(asyncio.Protocol):
@@ -54,7 +36,7 @@ class Listening(asyncio.Protocol):
         self._loop, self._transport = loop, transport
         self._before = transport.get_protocol()
         self._on_open, self._on_message = on_open, on_message
-        self._reader, self._pace = hiredis.Reader(), Pace(loop.time())
+        self._reader, self._pace = hiredis.Reader(), Pace(BUSY, loop.time())
         self._later: asyncio.Handle | None = None
         transport.set_protocol(self)
 

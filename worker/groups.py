@@ -1,14 +1,18 @@
 """Group commit for a worker's threads: claims and successes that arrive together are one statement.
 
-There is no thread and no timer for it. Who arrives while nobody commits does so at once, alone. Who
-arrives meanwhile waits; then one of those takes along all that have come. So a lone move is
-as quick as ever, and at a thousand a second some dozens share a round trip and a commit.
+There is no thread for it. Who arrives while nobody commits does so at once, alone. Who arrives
+meanwhile waits; then one of those takes along all that have come. So a lone move is as quick as
+ever. While many come, of a CROWD of attempts, a group begins no sooner than GATHER behind the one
+before: at a thousand a second some share a round trip and a commit, however quick those are. A few
+attempts that are all in the group would only wait for themselves.
 
 No neighbour suffers for another: who cannot go with the group, since a job's row is locked or the
 server refuses something, is told to go alone. And nobody is answered before the commit.
 """
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -22,8 +26,12 @@ from jobs.documents import NotStorable
 from jobs.errors import DatabaseUnavailable, JobsError, LeaseLost
 from jobs.hints import Hints
 from jobs.lifecycle import Claim, Moved, Next, Success
+from jobs.pace import Pace
 from worker.lines import Lines
 
+BUSY = 200.0  # moves a second; beyond, groups are gathered
+CROWD = 32  # attempts that run here; of fewer, groups are never gathered
+GATHER = 0.008  # seconds from one group's end to the next; a crowd of 32 may make 4,000 in a second
 MOST = 100  # moves a statement: some 15 ms of PostgreSQL, which is what a newcomer waits for
 
 
@@ -46,13 +54,17 @@ class Member:
 
 
 class Groups:
-    """Of one process's threads, which share it. `lines` should not wait for locks for long."""
+    """Of one process's threads, which share it.
 
-    def __init__(self, lines: Lines, hints: Hints) -> None:
-        self._lines, self._hints = lines, hints
+    `lines` should not wait for locks for long; `crowd` says how many attempts run.
+    """
+
+    def __init__(self, lines: Lines, hints: Hints, crowd: Callable[[], int]) -> None:
+        self._lines, self._hints, self._crowd = lines, hints, crowd
         self._lock = threading.Lock()
         self._waiting: deque[Member] = deque()
         self._is_led = False  #: somebody commits, or has been called to
+        self._pace, self._ended_at = Pace(BUSY, time.monotonic()), -math.inf  #: of who leads
 
     def settle(self, asked: Success | Next, on_send: Callable[[], object]) -> Moved | Claim | None:
         """The move's answer, once it is committed and told. None: nothing was done, do it alone.
@@ -77,10 +89,12 @@ class Groups:
         """The group of `leader` has its answers, and somebody else leads the next one, if any."""
         group = [leader]
         try:
+            self._await_others()
             with self._lock:
                 self._gather(group)
             self._commit(group)
         finally:
+            self._ended_at = time.monotonic()
             for member in group:
                 if not member.is_settled:
                     member.settle(None, DatabaseUnavailable())
@@ -93,14 +107,20 @@ class Groups:
                 following.called.release()
         self._hints.tell([member.answer for member in group if member.answer is not None])
 
+    def _await_others(self) -> None:
+        now = time.monotonic()
+        if self._pace.is_busy_at(now) and self._crowd() >= CROWD:
+            time.sleep(max(0.0, self._ended_at + GATHER - now))
+
     def _gather(self, group: list[Member]) -> None:
         """Those that wait join it; each job but once, so that each answer is somebody's."""
         jobs: set[UUID] = {group[0].asked.job_id}
         while self._waiting and len(group) < MOST:
             if (job_id := self._waiting[0].asked.job_id) in jobs:
-                return
+                break
             jobs.add(job_id)
             group.append(self._waiting.popleft())
+        self._pace.count(len(group))
 
     def _commit(self, group: Sequence[Member]) -> None:
         try:

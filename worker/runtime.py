@@ -64,7 +64,7 @@ class Runtime:
 
     def _make_groups(self) -> Groups:
         engine = make_engine(self.settings, name="worker", size=1, lock_timeout=GROUPS_WAIT)
-        return Groups(Lines(engine, 1), self.hints)
+        return Groups(Lines(engine, 1), self.hints, lambda: len(self.links))
 
     @cached_property
     def _loop(self) -> Loop:

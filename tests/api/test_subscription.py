@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import pytest
 from redis.asyncio import Redis
 
-from api.listening import BUSY, PACE_OF, Pace
 from api.subscription import Subscription
 from dev.valkey import EmbeddedValkey
 from jobs.hints import EVENTS
@@ -51,17 +50,6 @@ async def test_a_cancel_that_comes_as_something_was_sent_is_heeded(
     assert done
     assert running.cancelled()
     assert cancels == 1
-
-
-async def test_hints_wait_for_others_only_while_many_come() -> None:
-    pace, many = Pace(0.0), int(BUSY * PACE_OF) + 1
-    pace.count(many)
-    assert not pace.is_busy_at(PACE_OF / 2)
-    assert pace.is_busy_at(PACE_OF)
-    pace.count(many)
-    assert pace.is_busy_at(2 * PACE_OF)
-    pace.count(many)
-    assert not pace.is_busy_at(10.0), "as many in eight seconds are few"
 
 
 async def test_every_one_of_many_hints_is_heard_in_order(valkey: EmbeddedValkey) -> None:

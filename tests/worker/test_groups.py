@@ -27,6 +27,7 @@ from tests.eventually import eventually
 from tests.worker.attempting import make
 from tests.worker.platform import Platform
 from worker.board import ThreadBoard
+from worker.groups import CROWD
 from worker.runtime import Runtime
 
 WITHIN = 60.0  # seconds
@@ -127,6 +128,20 @@ def test_what_arrives_during_a_commit_shares_the_next_one(
     for job in (first, *others):
         assert platform.types(job) == ["created", "started", "succeeded"]
         assert platform.attempts(job) == [(1, "succeeded", None)]
+
+
+def test_while_many_come_of_a_crowd_groups_are_gathered(
+    runtime: Runtime, platform: Platform, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime._groups, "_crowd", lambda: CROWD)
+    jobs = [platform.submit("test.echo", {"value": n}) for n in range(200)]
+    for _ in pool.map(partial(claim, runtime), jobs):
+        pass
+    for _ in pool.map(partial(succeed, runtime), jobs):
+        pass
+    assert commits(platform, jobs, "succeeded") < len(jobs) / 4
+    for job in jobs[::20]:
+        assert platform.types(job) == ["created", "started", "succeeded"]
 
 
 def test_a_cancel_that_comes_before_the_group_stands_in_each_history(
