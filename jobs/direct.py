@@ -76,14 +76,13 @@ class Direct:
             return [tuple(row) for row in connection.execute(self._statement, binds)]
         return self.read(self._result(connection, binds, begins=False))
 
-    def send(
-        self, libpq: pq.abc.PGconn, binds: Mapping[str, Any], *, is_prepared: bool
-    ) -> "list[Direct | None]":
-        """It is on its way, in pipeline mode; whose rows the answers will be, None: nobody's."""
-        if not is_prepared:
-            libpq.send_prepare(self._name, self._text, self._types)
+    def send_prepare(self, libpq: pq.abc.PGconn) -> None:
+        """It is on its way to be prepared, in pipeline mode."""
+        libpq.send_prepare(self._name, self._text, self._types)
+
+    def send(self, libpq: pq.abc.PGconn, binds: Mapping[str, Any]) -> None:
+        """It is on its way, as it was prepared."""
         libpq.send_query_prepared(self._name, self._values(binds), None, _BINARY)
-        return [self] if is_prepared else [None, self]
 
     def read(self, result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
         """The rows that it has answered."""
@@ -211,7 +210,10 @@ def together(
                 pooled.info.pop(direct, None)
             return _pipelined(raw, pooled.info, asked)
     except psycopg.Error as error:
-        raise asked[0][0].translated(connection, raw, error) from error
+        made = asked[0][0].translated(connection, raw, error)
+        if raw.pgconn.pipeline_status != pq.PipelineStatus.OFF:  # whatever may still come
+            connection.invalidate()
+        raise made from error
     except BaseException:  # it is interrupted: the answers may be on their way
         connection.invalidate()
         raise
@@ -223,24 +225,24 @@ def _pipelined(
     asked: Sequence[tuple[Direct, Mapping[str, Any]]],
 ) -> list[Sequence[tuple[Any, ...]]]:
     """What stands before a sync is one transaction (PostgreSQL's manual, "Pipeline Mode")."""
-    libpq, awaited = raw.pgconn, []
+    libpq = raw.pgconn
+    awaited: list[tuple[Direct, bool]] = []  # whose answer, and whether it is that to a prepare
     libpq.enter_pipeline_mode()
-    try:
-        for direct, binds in asked:
-            awaited += direct.send(libpq, binds, is_prepared=info.get(direct, False))
-        libpq.pipeline_sync()
-        results = _receive_all(libpq, _poller_of(libpq, info), len(awaited))
-    finally:
-        libpq.exit_pipeline_mode()
-    for result in results:
+    for direct, binds in asked:
+        if not info.get(direct) and (direct, True) not in awaited:
+            direct.send_prepare(libpq)
+            awaited.append((direct, True))
+        direct.send(libpq, binds)
+        awaited.append((direct, False))
+    libpq.pipeline_sync()
+    answers = [*zip(awaited, _receive_all(libpq, _poller_of(libpq, info)), strict=True)]
+    libpq.exit_pipeline_mode()
+    for (direct, is_prepare), result in answers:
         if result.status not in _FINE:
             raise error_from_result(result)
-    info.update((direct, True) for direct, _ in asked)
-    return [
-        direct.read(result)
-        for direct, result in zip(awaited, results, strict=True)
-        if direct is not None
-    ]
+        if is_prepare:
+            info[direct] = True
+    return [direct.read(result) for (direct, is_prepare), result in answers if not is_prepare]
 
 
 def flags(name: str, sql: str, count: int) -> Direct:
@@ -285,18 +287,16 @@ def _receive(libpq: pq.abc.PGconn, poller: select.poll) -> pq.abc.PGresult:
     return last
 
 
-def _receive_all(
-    libpq: pq.abc.PGconn, poller: select.poll, count: int
-) -> Sequence[pq.abc.PGresult]:
-    """So many answers, each followed by None, and that to the sync behind them."""
+def _receive_all(libpq: pq.abc.PGconn, poller: select.poll) -> Sequence[pq.abc.PGresult]:
+    """An answer for each message, up to that to the sync; None stands behind each."""
     if libpq.flush():
         _push(libpq)
     results = []
     while (result := _next_result(libpq, poller)) is None or result.status != _SYNC:
         if result is not None:
             results.append(result)
-    if len(results) != count:
-        raise psycopg.OperationalError(f"{len(results)} answers to {count} statements")
+        elif libpq.status != pq.ConnStatus.OK:
+            raise psycopg.OperationalError("the connection is lost")
     return results
 
 

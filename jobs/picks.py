@@ -85,11 +85,7 @@ _LOUDNESS = f"""CASE
            ELSE marked.priority
        END"""  # noqa: S608
 
-#: Where nothing is limited and no job has a key. Marks nothing if that has changed meanwhile, or
-#: where the transaction has not got its locks.
-PICK_PLAIN = Direct(
-    "lading_pick",
-    sa.text(f"""
+_PICK_PLAIN = sa.text(f"""
 WITH {_HANGING},
 room AS MATERIALIZED (
     SELECT CASE WHEN {IS_LIMITED} OR current_setting('{HAS_LOCKS}', true) IS DISTINCT FROM 'true'
@@ -108,15 +104,18 @@ ordered AS (
 SELECT marked.id, marked.attempt, marked.kind, {_LOUDNESS} AS loudness, false AS is_limited
 FROM marked JOIN chosen USING (id) ORDER BY place
 """)  # noqa: S608
-    .bindparams(
+#: Where nothing is limited and no job has a key. Marks nothing if that has changed meanwhile, or
+#: where the transaction has not got its locks.
+PICK_PLAIN = Direct(
+    "lading_pick",
+    _PICK_PLAIN.bindparams(
         sa.bindparam("queue", type_=sa.Text),
         sa.bindparam("projects", type_=sa.ARRAY(sa.Text)),
         sa.bindparam("kinds", type_=sa.ARRAY(sa.Text)),
         sa.bindparam("priorities", type_=sa.ARRAY(sa.Integer)),
         sa.bindparam("window", type_=sa.Integer),
         sa.bindparam("offset", type_=sa.Integer),
-    )
-    .columns(
+    ).columns(
         id=sa.Uuid, attempt=sa.Integer, kind=sa.Text, loudness=sa.Integer, is_limited=sa.Boolean
     ),
 )

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from jobs.database import autocommit
-from jobs.direct import Direct
+from jobs.direct import Direct, together
 
 TYPES = {
     "number": sa.Integer,
@@ -160,3 +160,77 @@ def test_a_glance_is_no_part_of_a_transaction(engine: Engine) -> None:
         assert len({*seen}) == 3
         assert not connection.in_transaction()
         assert ours.first(connection, {}) not in seen
+
+
+NOTED = Direct(
+    "noted",
+    sa.text("INSERT INTO note VALUES (:number) RETURNING number")
+    .bindparams(sa.bindparam("number", type_=sa.Integer))
+    .columns(number=sa.Integer),
+)
+FOUND = Direct("found", sa.text("SELECT number FROM note").columns(number=sa.Integer))
+
+
+@pytest.fixture
+def notes(engine: Engine) -> Iterator[Connection]:
+    """A connection that is in no transaction, and has a table of its own."""
+    with engine.connect() as connection:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS note")  # the pool's connections are few
+        connection.exec_driver_sql("CREATE TEMPORARY TABLE note (number int CHECK (number < 9))")
+        connection.commit()
+        yield connection
+
+
+def test_several_are_one_transaction_that_commits(notes: Connection, engine: Engine) -> None:
+    for number in range(3):
+        noted, found = together(notes, [(NOTED, {"number": number}), (FOUND, {})])
+        assert noted == [(number,)]
+        assert found == [(each,) for each in range(number + 1)]
+        assert not notes.in_transaction()
+    notes.rollback()
+    assert together(notes, [(FOUND, {})]) == [[(0,), (1,), (2,)]]
+
+
+def test_of_several_all_or_none_are_done(notes: Connection) -> None:
+    for _ in range(2):
+        with pytest.raises(DBAPIError, match="violates check constraint"):
+            together(notes, [(NOTED, {"number": 1}), (NOTED, {"number": 10}), (FOUND, {})])
+        assert not notes.invalidated
+        assert together(notes, [(FOUND, {})]) == [[]]
+
+
+def test_several_are_prepared_anew_when_they_have_been_forgotten(notes: Connection) -> None:
+    for number in range(2):
+        together(notes, [(NOTED, {"number": number}), (FOUND, {})])
+        notes.exec_driver_sql("DEALLOCATE ALL")
+        notes.commit()
+    assert together(notes, [(FOUND, {})]) == [[(0,), (1,)]]
+
+
+def test_several_are_a_part_of_a_transaction_that_has_begun(notes: Connection) -> None:
+    with notes.begin() as transaction:
+        together(notes, [(NOTED, {"number": 1}), (FOUND, {})])
+        transaction.rollback()
+    assert together(notes, [(FOUND, {})]) == [[]]
+
+
+def test_a_connection_that_is_lost_under_several_is_invalidated(
+    notes: Connection, engine: Engine
+) -> None:
+    pid = notes.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    notes.commit()
+    together(notes, [(FOUND, {})])
+    with engine.begin() as other:
+        other.execute(sa.text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+    with pytest.raises(OperationalError) as caught:
+        together(notes, [(NOTED, {"number": 1}), (FOUND, {})])
+    assert caught.value.connection_invalidated
+    assert notes.invalidated
+
+
+def test_a_signal_ends_the_wait_for_several_and_the_connection(notes: Connection) -> None:
+    with raising(signal.SIGUSR2):
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        with pytest.raises(Enough):
+            together(notes, [(SLEEP, {"seconds": 60.0}), (FOUND, {})])
+    assert notes.invalidated

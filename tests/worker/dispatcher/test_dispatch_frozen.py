@@ -49,8 +49,9 @@ def stopped(dispatcher: Running) -> Iterator[None]:
 def test_one_that_is_frozen_in_its_transaction_soon_loses_the_queue_to_another(
     dispatcher: Running, start: Start, eyes: Connection, queue: str, bells: Broker
 ) -> None:
+    """Its pick is counted, for the job has a key; what is not is no transaction of the client's."""
     other = start()
-    add_job(eyes, queue=queue)
+    add_job(eyes, queue=queue, concurrency_key="key")
     with stopped(other), eyes.engine.connect() as blocker:
         blocker.execute(text("BEGIN"))
         # The other one may have been stopped in a transaction, which it loses two seconds later.
