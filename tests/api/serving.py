@@ -65,23 +65,30 @@ def serve(settings: Settings, **changes: Any) -> Iterator[Api]:
     """
     key = new_key(settings)
     settings = settings.model_copy(update=changes)
-    listening = socket.create_server(("127.0.0.1", 0))
     app = create_app(settings)
     app.add_api_route("/v1/test-failure", _fail, include_in_schema=False)
     config = uvicorn.Config(
         app, log_config=None, lifespan="on", timeout_graceful_shutdown=API_GRACE
     )
+    with served(config) as port:
+        url = f"http://127.0.0.1:{port}"
+        headers = {"Authorization": f"Bearer {key}"}
+        limits = httpx2.Limits(max_connections=200, max_keepalive_connections=200)
+        with httpx2.Client(base_url=url, headers=headers, timeout=40, limits=limits) as client:
+            yield Api(settings, url, key, client, app)
+
+
+@contextmanager
+def served(config: uvicorn.Config) -> Iterator[int]:
+    """The port of a server in a thread of its own, as long as the block lasts."""
+    listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
         eventually(lambda: server.started or not thread.is_alive())
         assert server.started
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        headers = {"Authorization": f"Bearer {key}"}
-        limits = httpx2.Limits(max_connections=200, max_keepalive_connections=200)
-        with httpx2.Client(base_url=url, headers=headers, timeout=40, limits=limits) as client:
-            yield Api(settings, url, key, client, app)
+        yield listening.getsockname()[1]
     finally:
         server.should_exit = True
         thread.join(90)  # seconds; after the conformance tests, 20 on a busy machine

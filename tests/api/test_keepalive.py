@@ -1,7 +1,6 @@
 """Sockets are pinged in rounds: with a frame where one goes out, and who is silent is cut off."""
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from api.edge import Edge
 from api.keepalive import PATIENCE, Keepalive
 from api.wire import PING_EVERY, Wire
-from tests.eventually import eventually
+from tests.api.serving import served
 
 TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A
 LOST = (1011).to_bytes(2, "big")
@@ -44,16 +43,8 @@ def config() -> uvicorn.Config:
 
 @pytest.fixture(scope="module")
 def port(config: uvicorn.Config) -> Iterator[int]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        eventually(lambda: server.started)
-        yield listening.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    with served(config) as port:
+        yield port
 
 
 class Client:

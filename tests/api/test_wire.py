@@ -1,7 +1,5 @@
 """Short frames that go straight to the transport are the ones that the server would have sent."""
 
-import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +10,7 @@ from websockets.sync.client import connect
 
 from api.edge import Edge
 from api.wire import Wire, frame_head, text_frame
-from tests.eventually import eventually
+from tests.api.serving import served
 
 TEXTS = ["", "a", "ä" * 62, "b" * 125, "c" * 126, "ü€" * 1000, "d" * 65535, "e" * 65536]
 
@@ -41,17 +39,8 @@ async def _say_all(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(Edge(_say_all, 1), log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        eventually(lambda: server.started)
-        yield listening.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    with served(uvicorn.Config(Edge(_say_all, 1), log_config=None, lifespan="off")) as port:
+        yield port
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])

@@ -2,12 +2,13 @@
 
 import random
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 
 from jobs import pages
 from jobs.ids import uuid7
@@ -15,6 +16,7 @@ from jobs.pages import page_in_reach
 from jobs.queries import JobFilter, get_job, page_jobs
 from jobs.states import JobState
 from tests.jobs.making import make_job
+from tests.jobs.plans import rows_read
 
 HOUR = timedelta(hours=1)
 # Jobs of six hours: two kinds and three queues, of which none has all. Ids lie as their times do.
@@ -99,13 +101,13 @@ def test_what_fits_no_job_is_found_out_in_pages_that_read_few(many: Connection) 
     found, count = walk(many, JobFilter(kind="two", queue="io"), 50)
     assert found == []
     assert 2 <= count <= 900 / 3 / SMALL + 2
-    assert rows_read(many, JobFilter(kind="two", queue="io")) <= 7 * SMALL
+    assert rows_of_page(many, JobFilter(kind="two", queue="io")) <= 7 * SMALL
 
 
 def test_a_window_reads_neither_the_day_before_nor_the_day_behind(many: Connection) -> None:
     now = many.execute(text("SELECT now()")).scalar_one()
     window = JobFilter(created_after=now - 4 * HOUR, created_before=now - 3 * HOUR)
-    assert rows_read(many, window) <= 5 * SMALL
+    assert rows_of_page(many, window) <= 5 * SMALL
 
 
 def test_another_projects_jobs_are_on_no_page(many: Connection) -> None:
@@ -122,23 +124,7 @@ def test_args_are_left_out_unless_asked_for(connection: Connection) -> None:
     assert job == get_job(connection, "default", job_id)
 
 
-def rows_read(connection: Connection, wanted: JobFilter) -> float:
-    """Of the jobs and their indexes, by all statements of a page."""
-    asked: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        asked.append((statement, parameters))
-
-    event.listen(connection, "before_cursor_execute", note)
-    page_in_reach(connection, "default", wanted, limit=50)
-    event.remove(connection, "before_cursor_execute", note)
-    found = 0.0
-    for statement, parameters in asked:
-        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
-        todo = [connection.exec_driver_sql(explain, parameters).scalar_one()[0]["Plan"]]
-        while todo:
-            node = todo.pop()
-            todo += node.get("Plans", [])
-            removed = node.get("Rows Removed by Filter", 0)
-            found += (node["Actual Rows"] + removed) * node["Actual Loops"]
-    return found
+def rows_of_page(connection: Connection, wanted: JobFilter) -> float:
+    """Read by all of its statements."""
+    ask = partial(page_in_reach, connection, "default", wanted, limit=50)
+    return sum(rows_read(connection, ask))

@@ -1,11 +1,12 @@
 """Reading jobs: one project's, newest first, without reading what is not shown."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 
 from jobs.errors import InvalidTransition, JobNotFound
 from jobs.queries import (
@@ -19,6 +20,7 @@ from jobs.queries import (
 from jobs.removal import delete_job
 from jobs.states import FINAL, JobState
 from tests.jobs.making import make_job, read
+from tests.jobs.plans import rows_read
 
 
 def ids(connection: Connection, wanted: JobFilter, **options: Any) -> list[UUID]:
@@ -149,27 +151,6 @@ def test_the_few_that_are_looked_for_are_not_sought_among_all(connection: Connec
         (JobFilter(kind="none"), 0),
     ]:
         assert len(ids(connection, wanted)) == found
-        assert rows_read(connection, wanted) <= 30, wanted
+        [rows] = rows_read(connection, partial(page_jobs, connection, "default", wanted, limit=50))
+        assert rows <= 30, wanted
     assert ids(connection, JobFilter(states=[JobState.QUEUED])) == [queued]
-
-
-def rows_read(connection: Connection, wanted: JobFilter) -> float:
-    """Of the jobs and their indexes, to make a page."""
-    asked: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        asked.append((statement, parameters))
-
-    event.listen(connection, "before_cursor_execute", note)
-    page_jobs(connection, "default", wanted, limit=50)
-    event.remove(connection, "before_cursor_execute", note)
-    [(statement, parameters)] = asked
-    explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
-    found = 0.0
-    todo = [connection.exec_driver_sql(explain, parameters).scalar_one()[0]["Plan"]]
-    while todo:
-        node = todo.pop()
-        todo += node.get("Plans", [])
-        removed = node.get("Rows Removed by Filter", 0)
-        found += (node["Actual Rows"] + removed) * node["Actual Loops"]
-    return found

@@ -6,9 +6,11 @@ A module's workers are started once. A module that stops or kills them overrides
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery
+from pydantic import SecretStr
 from pytest_celery import CeleryBrokerCluster, CeleryWorkerCluster
 from sqlalchemy import Engine
 
@@ -18,9 +20,12 @@ from jobs.broker import Broker
 from jobs.registry import Registry, load_registry
 from jobs.settings import Settings
 from kinds import MODULES
+from tests.api.relay import Relay, relay
 from tests.worker import nodes
 from tests.worker.bench import Bench, set_up
 from tests.worker.platform import Platform
+from worker.board import ThreadBoard
+from worker.runtime import Runtime
 
 LEASE = 12.0  # seconds: a beat every two
 LAST_WORDS = 3000  # characters of a worker's log
@@ -91,6 +96,26 @@ def notes(tmp_path: Path) -> Path:
 def bench(postgres: EmbeddedPostgres, settings: Settings, platform: Platform) -> Iterator[Bench]:
     with set_up(settings, platform, postgres.port) as made:
         yield made
+
+
+@pytest.fixture
+def line(postgres: EmbeddedPostgres) -> Iterator[Relay]:
+    """Between an attempt that runs here and PostgreSQL."""
+    with relay(postgres.port) as made:
+        yield made
+
+
+@pytest.fixture
+def runtime(
+    line: Relay, postgres: EmbeddedPostgres, settings: Settings, registry: Registry
+) -> Iterator[Runtime]:
+    """Of a threads pool, in this process; it speaks with PostgreSQL through the `line`."""
+    url = settings.database_url.get_secret_value().replace(f":{postgres.port}/", f":{line.port}/")
+    own = settings.model_copy(update={"database_url": SecretStr(url)})
+    runtime = Runtime(own, registry, uuid4(), ThreadBoard(), forked=False)
+    yield runtime
+    runtime.hints.close()
+    runtime.engine.dispose()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,50 +7,24 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 
-from dev.postgres import EmbeddedPostgres
 from jobs.attempts import UNKNOWN_USAGE, Outcome, Usage
 from jobs.errors import LeaseLost
 from jobs.lifecycle import Claim, Moved, Next, Success
-from jobs.registry import Registry
-from jobs.settings import Settings
 from jobs.states import JobState
 from jobs.submissions import NewJob
-from tests.api.relay import Relay, relay
+from tests.api.relay import Relay
 from tests.eventually import eventually
 from tests.worker.attempting import make
 from tests.worker.platform import Platform
-from worker.board import ThreadBoard
 from worker.groups import CROWD
 from worker.runtime import Runtime
 
 WITHIN = 60.0  # seconds
-
-
-@pytest.fixture
-def line(postgres: EmbeddedPostgres) -> Iterator[Relay]:
-    """Between the worker and PostgreSQL."""
-    with relay(postgres.port) as made:
-        yield made
-
-
-@pytest.fixture
-def runtime(
-    line: Relay, postgres: EmbeddedPostgres, settings: Settings, registry: Registry
-) -> Iterator[Runtime]:
-    """Of a threads pool."""
-    url = settings.database_url.get_secret_value().replace(f":{postgres.port}/", f":{line.port}/")
-    own = settings.model_copy(update={"database_url": SecretStr(url)})
-    runtime = Runtime(own, registry, uuid4(), ThreadBoard(), forked=False)
-    yield runtime
-    runtime.hints.close()
-    runtime.engine.dispose()
 
 
 @pytest.fixture

@@ -1,23 +1,20 @@
 """Statements that are committed while their answer is lost: each is tried again, and done once."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
-from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from dev.postgres import EmbeddedPostgres
 from jobs import lifecycle
 from jobs.attempts import Outcome
 from jobs.lifecycle import Claim, Moved, Next, Success
 from jobs.registry import Registry
 from jobs.settings import Settings
 from jobs.states import JobState
-from tests.api.relay import Relay, relay
+from tests.api.relay import Relay
 from tests.eventually import eventually
 from tests.worker.attempting import make, outcome_of
 from tests.worker.platform import Platform
@@ -25,25 +22,6 @@ from worker import claiming
 from worker.board import ThreadBoard
 from worker.execute import execute
 from worker.runtime import Runtime
-
-
-@pytest.fixture
-def line(postgres: EmbeddedPostgres) -> Iterator[Relay]:
-    """Between the attempt and PostgreSQL."""
-    with relay(postgres.port) as made:
-        yield made
-
-
-@pytest.fixture
-def runtime(
-    line: Relay, postgres: EmbeddedPostgres, settings: Settings, registry: Registry
-) -> Iterator[Runtime]:
-    url = settings.database_url.get_secret_value().replace(f":{postgres.port}/", f":{line.port}/")
-    own = settings.model_copy(update={"database_url": SecretStr(url)})
-    runtime = Runtime(own, registry, uuid4(), ThreadBoard(), forked=False)
-    yield runtime
-    runtime.hints.close()
-    runtime.engine.dispose()
 
 
 def test_a_claim_whose_answer_is_lost_is_given_back(
