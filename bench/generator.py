@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.http import Address, Answer, Connection, read_id, read_status
+from bench.http import Address, Connection, Connections, read_id, read_status
 
 LATEST = 30.0  # seconds until a job of the open loop is final
 FIRST_LOOK, SLOWER = 0.001, 0.05  # seconds; and as a share of the time so far
@@ -120,32 +120,23 @@ def open_loop(
 async def _open_loop(
     order: Order, marks: str, final: frozenset[str], rate: float, seconds: float
 ) -> list[Timed]:
-    loop, idle = asyncio.get_running_loop(), list[Connection]()
+    loop, connections = asyncio.get_running_loop(), Connections(order.address.port)
     started: dict[str, asyncio.Future[float]] = {}
     transport, _ = await loop.create_datagram_endpoint(
         lambda: _Listener(started), sock=listen_for_marks(marks)
     )
-    idle += [await Connection.open(order.address.port) for _ in range(SPARE)]
-
-    async def ask(request: bytes) -> tuple[Answer, float]:
-        while idle and idle[-1].is_lost:
-            idle.pop()
-        connection = idle.pop() if idle else await Connection.open(order.address.port)
-        answer = await connection.ask(request)
-        at = time.monotonic()
-        idle.append(connection)
-        return answer, at
+    await connections.open(SPARE)
 
     async def one(number: int, due: float) -> Timed:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         token = f"t{number}"
         started[token] = loop.create_future()
         sent = time.monotonic()
-        accepted, answered = await ask(order.submit(token))
+        accepted, answered = await connections.ask(order.submit(token))
         look = order.look(read_id(accepted))
         start = await started[token]
         while True:
-            answer, at = await ask(look)
+            answer, at = await connections.ask(look)
             if read_status(answer) in final:
                 return Timed(sent - due, answered - sent, start - sent, at - sent)
             await asyncio.sleep(max(FIRST_LOOK, SLOWER * (at - sent)))
@@ -156,8 +147,7 @@ async def _open_loop(
             *(one(number, begin + number / rate) for number in range(int(rate * seconds)))
         )
     transport.close()
-    for each in idle:
-        each.close()
+    connections.close()
     return found
 
 

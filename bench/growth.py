@@ -17,9 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import SecretStr
-
-from bench import generator, report
+from bench import auditing, generator, report
 from bench.accounting import cpu_seconds
 from bench.catalogue import OURS
 from bench.figures import Spread, median_of, per_job, spread
@@ -28,11 +26,8 @@ from bench.growth_reading import Reading, read_all
 from bench.peer import Peer
 from bench.running import Running, running
 from bench.servers import Servers
-from jobs import database
-from jobs.audit import audit
 from jobs.files import FileStore
 from jobs.retention import Terms
-from jobs.settings import Settings
 from worker import engines
 from worker.dispatcher.retention import Retention
 
@@ -98,7 +93,7 @@ def measure(peer: Peer, amounts: Amounts, logs: Path) -> Growth:
         readings = read_all(full.order().address, laden.database_url, amounts.reads)
         deleting = _delete(full, amounts)
         full.stop_workers()
-        findings = _audit(laden)
+        findings = auditing.count_findings(laden)
     return Growth(
         amounts.finished, took, grown / amounts.finished, *costs, readings, deleting, findings
     )
@@ -156,7 +151,7 @@ def _answers(platform: Running, amounts: Amounts) -> list[float]:
 @contextmanager
 def _retention(servers: Servers, kept: timedelta) -> Iterator[Callable[[], int]]:
     """The dispatcher's service at its pace, in a thread; what is given tells the deleted jobs."""
-    settings = _settings(servers)
+    settings = auditing.settings_of(servers)
     terms = Terms(kept, kept, kept, timedelta(days=365), timedelta(days=365), timedelta(days=365))
     stop = threading.Event()
 
@@ -179,22 +174,6 @@ def _retention(servers: Servers, kept: timedelta) -> Iterator[Callable[[], int]]
     finally:
         stop.set()
         thread.join()
-
-
-def _audit(servers: Servers) -> int:
-    engine = database.make_engine(_settings(servers), name="audit", size=1)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("SET statement_timeout = 0")
-        found = audit(connection).findings
-    engine.dispose()
-    for each in found[:5]:
-        print(each, flush=True)
-    return len(found)
-
-
-def _settings(servers: Servers) -> Settings:
-    broker = SecretStr(f"{servers.redis_url}/0")
-    return Settings(database_url=SecretStr(servers.database_url), broker_url=broker)
 
 
 def text(found: Growth) -> str:

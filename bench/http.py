@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from dev.ports import LOOPBACK
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
+LONGEST_IDLE = 2.0  # seconds; uvicorn closes a connection that nobody has used for five
 
 
 class Answer(NamedTuple):
@@ -80,6 +82,40 @@ class Connection(asyncio.Protocol):
         self.is_lost = True
         if self._waiter and not self._waiter.done():
             self._waiter.set_exception(ConnectionError(f"the API closed the connection: {exc}"))
+
+
+class Connections:
+    """As many as are needed at once; what is free is used again."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._free: list[tuple[Connection, float]] = []  #: and since when
+
+    async def open(self, count: int) -> None:
+        """So many more are free. ConnectionError where nobody listens."""
+        for _ in range(count):
+            self._free.append((await Connection.open(self._port), time.monotonic()))
+
+    async def ask(self, request: bytes) -> tuple[Answer, float]:
+        """The answer, and when it came (seconds, monotonic). ConnectionError when none does."""
+        connection = self._take() or await Connection.open(self._port)
+        answer = await connection.ask(request)
+        at = time.monotonic()
+        self._free.append((connection, at))
+        return answer, at
+
+    def close(self) -> None:
+        """Those that are free."""
+        while self._free:
+            self._free.pop()[0].close()
+
+    def _take(self) -> Connection | None:
+        while self._free:
+            connection, since = self._free.pop()
+            if not connection.is_lost and time.monotonic() - since < LONGEST_IDLE:
+                return connection
+            connection.close()
+        return None
 
 
 def read_id(answer: Answer) -> str:

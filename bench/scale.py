@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
-from pydantic import SecretStr
 
-from bench import generator, report
+from bench import auditing, generator, report
 from bench.accounting import cpu_seconds
 from bench.catalogue import OURS
 from bench.figures import per_job
@@ -32,9 +31,6 @@ from bench.programs import Started
 from bench.running import POLL, UVICORN, Running, running
 from bench.servers import Servers
 from dev.ports import free_port, is_open
-from jobs import database
-from jobs.audit import audit
-from jobs.settings import Settings
 
 BEGIN, END = "<!-- scale:begin -->", "<!-- scale:end -->"
 EXAMPLE = "<!-- example:begin -->", "<!-- example:end -->"
@@ -109,8 +105,8 @@ def measure(peer: Peer, amounts: Amounts, logs: Path) -> Scale:
                 found += [crowd.work(amounts.jobs) for _ in range(amounts.rounds)]
         crowd.become(ONE)
         connections = dict(_query(servers, _CONNECTIONS))
-        ((wrong, there),) = _query(servers, _OUTCOME)
-        findings = _audit(servers)
+        there, wrong = auditing.outcome(servers)
+        findings = auditing.count_findings(servers)
     missing = crowd.accepted + 1 - there  # one was made when the platform started
     return Scale(rounds, connections, wrong, missing, findings)
 
@@ -201,19 +197,6 @@ _CONNECTIONS = """
 SELECT application_name, count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'lading %' GROUP BY 1 ORDER BY 1
 """
-_OUTCOME = """
-SELECT count(*) FILTER (WHERE state <> 'succeeded' OR attempt <> 1), count(*) FROM job
-"""
-
-
-def _audit(servers: Servers) -> int:
-    broker = SecretStr(f"{servers.redis_url}/0")
-    settings = Settings(database_url=SecretStr(servers.database_url), broker_url=broker)
-    engine = database.make_engine(settings, name="audit", size=1)
-    with engine.connect() as connection:
-        findings = audit(connection).findings
-    engine.dispose()
-    return len(findings)
 
 
 def text(found: Scale) -> str:
