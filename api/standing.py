@@ -107,5 +107,6 @@ class Explanation(_Answer):
     state: JobState
     reasons: list[Reason] = Field(description="All that hold, the dispatcher's first one first")
     ahead: int | None = Field(
-        description="Jobs of its queue that come first, 10,000 at most; null: it is not in line"
+        description="Jobs of its project and queue that come first, 10,000 at most; null: it is not"
+        " in line"
     )

@@ -37,7 +37,7 @@ class Explanation(NamedTuple):
     job_id: UUID
     state: JobState
     reasons: list[Reason]
-    ahead: int | None  #: jobs of its queue that come first, MOST_AHEAD at most; None: not queued
+    ahead: int | None  #: jobs of its project and queue before it, ≤ MOST_AHEAD; None: not queued
 
 
 def explain(connection: Connection, project_id: str, job_id: UUID, lease: timedelta) -> Explanation:
@@ -206,7 +206,8 @@ def _in_line(job: Row[Any], ahead: int | None) -> Reason:
     come = "comes" if ahead == 1 else "come"
     return Reason(
         "in-line",
-        f"{count} of its queue {come} first, by priority and age; keys take turns",
+        f"{count} of its project and queue {come} first, by priority and age; keys take turns, and"
+        " other projects share the workers",
         "Start more workers, or raise its priority: POST /v1/bulk with the op reprioritise.",
         {"ahead": ahead},
     )
@@ -262,7 +263,7 @@ _HOLDERS = {
 
 
 def _before(which: str) -> str:
-    return f"""SELECT FROM job WHERE {which} AND queue = :queue AND (
+    return f"""SELECT FROM job WHERE {which} AND queue = :queue AND project_id = :project_id AND (
         priority > :priority OR priority = :priority AND (queued_at, id) < (:queued_at, :id))"""
 
 

@@ -45,7 +45,7 @@ class Explanation(Answered):
     job_id: UUID
     state: str
     reasons: list[Reason]  #: all that hold, the dispatcher's first one first
-    ahead: int | None = None  #: jobs of its queue that come first; None: it is not in line
+    ahead: int | None = None  #: jobs of its project and queue before it; None: not in line
 
 
 class Schedule(Answered):

@@ -154,6 +154,16 @@ def test_a_place_in_the_line_is_counted(connection: Connection) -> None:
     assert ask(connection, add_job(connection)).ahead == 2
 
 
+def test_jobs_of_other_projects_are_not_counted(connection: Connection) -> None:
+    add_worker(connection)
+    add_job(connection, project_id="another", priority=9)
+    add_job(connection, project_id="another", concurrency_key="b", priority=9)
+    found = ask(connection, add_job(connection))
+    assert found.ahead == 0
+    assert found.reasons[0].facts == {"ahead": 0}
+    assert found.reasons[0].detail.startswith("0 jobs of its project")
+
+
 @pytest.mark.parametrize(
     ("state", "code"),
     [
