@@ -41,6 +41,7 @@ class Standing(NamedTuple):
     keyed: list[bool]  #: whether the group's jobs have concurrency keys
     is_limited: bool  #: something is, somewhere
     epoch: UUID | None  #: of the broker that the marks belong to
+    dispatchers: int  #: that live, and share the bells of all queues
 
     @property
     def is_counted(self) -> bool:
@@ -85,8 +86,8 @@ def survey(connection: Connection, lease: timedelta) -> list[Standing]:
 
     It begins no transaction.
     """
-    standings, epoch = _SURVEYED.glance(connection, {"lease": lease})
-    return [Standing._make((*each, epoch)) for each in standings]
+    standings, epoch, dispatchers = _SURVEYED.glance(connection, {"lease": lease})
+    return [Standing._make((*each, epoch, dispatchers)) for each in standings]
 
 
 def pick(
@@ -246,14 +247,16 @@ SELECT coalesce(jsonb_agg(jsonb_build_array(
            coalesce(projects, '{{}}'), coalesce(kinds, '{{}}'), coalesce(priorities, '{{}}'),
            coalesce(keyed, '{{}}'), {IS_LIMITED}
        )), '[]') AS standings,
-       (SELECT epoch FROM broker_epoch) AS epoch
+       (SELECT epoch FROM broker_epoch) AS epoch,
+       (SELECT count(*) FROM dispatcher
+        WHERE seen_at > clock_timestamp() - CAST(:lease AS interval)) AS dispatchers
 FROM (SELECT queue, sum(slots) AS slots FROM live GROUP BY queue) AS served
 LEFT JOIN grouped USING (queue)
 """)  # noqa: S608
 _SURVEYED = Direct(
     "lading_survey",
     _SURVEY.bindparams(sa.bindparam("lease", type_=sa.Interval)).columns(
-        standings=sa.JSON, epoch=sa.Uuid
+        standings=sa.JSON, epoch=sa.Uuid, dispatchers=sa.BigInteger
     ),
 )
 _QUEUE_LOCK = "pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || :queue, 0))"

@@ -14,7 +14,7 @@ from jobs.broker import Bell
 from jobs.direct import Direct
 from jobs.dispatch import Epoch, Standing
 from jobs.gating import Gate
-from jobs.models import Job
+from jobs.models import Dispatcher, Job
 from jobs.picks import _PICK_PLAIN, HAS_LOCKS
 from jobs.states import JobState
 from tests.jobs.making import LEASE, make_job, read_job
@@ -319,11 +319,18 @@ def test_a_standing_tells_what_is_rung(connection: Connection) -> None:
     ring(connection, 2)
     assert dispatch.survey(connection, LEASE) == [
         Standing(
-            "default", 2, 2, ["default"], ["test.echo"], [5], [False], is_limited=False, epoch=None
+            *("default", 2, 2, ["default"], ["test.echo"], [5], [False]),
+            is_limited=False,
+            epoch=None,
+            dispatchers=0,
         )
     ]
     ring(connection, 3)
     epoch = dispatch.get_epoch(connection).epoch
+    now = func.clock_timestamp()
+    for seen_at in (now, now - 2 * LEASE):
+        row = {"id": uuid4(), "host": "here", "pid": 1, "seen_at": seen_at}
+        connection.execute(insert(Dispatcher).values(row))
     assert dispatch.survey(connection, LEASE) == [
-        Standing("default", 2, 3, [], [], [], [], is_limited=False, epoch=epoch)
+        Standing("default", 2, 3, [], [], [], [], is_limited=False, epoch=epoch, dispatchers=1)
     ]

@@ -17,7 +17,7 @@ from jobs.dispatch import Standing, Turns
 from jobs.errors import BrokerUnavailable
 from worker.dispatcher.lists import Lists
 from worker.dispatcher.loop import Rest
-from worker.dispatcher.pace import Pace
+from worker.dispatcher.pace import Pace, gap
 
 IDLE = 0.8  # seconds between looks: a job enqueued in SQL, without a hint, is seen within 1 s
 BUSY = 0.1  # seconds, while there is a backlog or bells are being rung
@@ -27,10 +27,6 @@ MOST_HANGING = 2  # windows of bells in the broker, of which more than one are s
 ASK_EVERY = 0.25  # seconds between questions how many hang, while it cannot be so many
 BROKER_PAUSE = 0.5  # seconds between questions to a broker that did not answer, …
 LONGEST_PAUSE = 4.0  # … doubled up to so many while it answers and refuses: full, or a replica
-# A burst of hints is met with few looks: 0.1 ms a bell of the last second, up to 80 ms. So a
-# lone job is rung for at once, and at 500 jobs a second a look serves 25 of them.
-GAP_PER_BELL = 0.0001  # seconds
-LONGEST_GAP = 0.08  # seconds; less than a look is BUSY anyway
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +67,7 @@ class Dispatch:
         self._hanging: dict[str, Hanging] = {}  #: by queue
         self._epoch: UUID | None = None
         self._has_bells = False  #: that nobody had answered at the last look
+        self._dispatchers = 1  #: that lived then, this one included
 
     def turn(self, connection: Connection) -> Rest:
         if not self._has_begun.is_set():
@@ -111,10 +108,10 @@ class Dispatch:
         if bells:
             self._rang_at = now
         self._rung.ring(bells)
-        gap = min(LONGEST_GAP, GAP_PER_BELL * self._rung.see(now, 0))
+        least = gap(self._rung.see(now, 0), self._dispatchers)
         is_busy = has_backlog or now - self._rang_at < RECENT
         is_idle = not (is_busy or self._has_bells or self._lists.is_learning)
-        return Rest(BUSY if is_busy else IDLE, least=gap, heeds_after=HEEDS if is_idle else None)
+        return Rest(BUSY if is_busy else IDLE, least=least, heeds_after=HEEDS if is_idle else None)
 
     def _look(self, connection: Connection) -> list[Window]:
         """Every queue's window, where something waits for it."""
@@ -126,6 +123,7 @@ class Dispatch:
                 self._epoch = standing.epoch
                 self._paces.clear()
             self._has_bells = self._has_bells or standing.rung > 0
+            self._dispatchers = standing.dispatchers
             starts = self._paces[standing.queue].see(now, standing.rung)
             if standing.kinds:
                 windows.append(Window(standing, dispatch.window(standing.slots, starts)))

@@ -1,9 +1,11 @@
 """Lists: one bell for several quick attempts, where a message for each would cost more than them.
 
 A kind is quick when its attempts take less than QUICK on average, which is measured on some of
-those that were rung. Its bells are put together as far as every slot still gets one: a few jobs
-are rung one by one, a backlog in lists. A worker makes the attempts of a list one after the other,
-each with its own claim and report; whatever is left of a list that was lost is rung again.
+those that were rung. Its bells are put together as far as every slot still gets one, and further as
+long as a list is done within WORTH: a job waits no longer behind others while slots have nothing to
+do. So a few jobs are rung one by one, unless they are very quick, and a backlog in lists. A worker
+makes the attempts of a list one after the other; whatever is left of a list that was lost is rung
+again.
 """
 
 import math
@@ -22,6 +24,8 @@ T = TypeVar("T")
 
 QUICK = 0.02  # seconds: ten times what a message costs
 LONGEST = 0.1  # seconds of expected work: the last of a list hardly waits longer than alone
+WORTH = 0.006  # seconds that a list may last where there are slots enough for shorter ones
+BESIDE = 0.0006  # seconds that an attempt's claim and report take, whatever its handler does
 MOST = 20  # attempts of one list; beyond, a message's share is not worth mentioning
 SAMPLE = 20  # attempts of a kind that are looked at
 FEWEST = 5  # of these that have begun, or nothing is known
@@ -89,16 +93,21 @@ class Lists:
             sample.jobs.append(bell.attempts[0][0])
 
     def _listed(self, bells: Sequence[Bell], slots: int) -> list[Bell]:
-        size = min(self._most(bells[0].kind), math.ceil(len(bells) / max(slots, 1)))
+        fewest, most = self._bounds(bells[0].kind)
+        size = min(most, max(fewest, math.ceil(len(bells) / max(slots, 1))))
+        size = math.ceil(len(bells) / math.ceil(len(bells) / size))  # of as many, about the same
         if size <= 1:
             return [*bells]
         starts = range(0, len(bells), size)
         lists = [tuple(_flat(bell.attempts for bell in bells[at : at + size])) for at in starts]
         return [bells[0]._replace(attempts=attempts) for attempts in lists]
 
-    def _most(self, kind: str) -> int:
+    def _bounds(self, kind: str) -> tuple[int, int]:
+        """How many attempts a list may have for the bell's sake, and how many at most."""
         seconds = self._seconds.get(kind, math.inf)
-        return 1 if seconds > QUICK else min(MOST, int(LONGEST / max(seconds, LONGEST / MOST)))
+        if seconds > QUICK:
+            return 1, 1
+        return max(1, int(WORTH / (seconds + BESIDE))), int(LONGEST / max(seconds, LONGEST / MOST))
 
 
 def _flat(parts: Iterable[Iterable[T]]) -> Iterable[T]:

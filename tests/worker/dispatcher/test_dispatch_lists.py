@@ -14,7 +14,7 @@ from jobs.broker import Bell
 from jobs.durations import measure
 from jobs.settings import Settings
 from tests.worker.platform import Platform
-from worker.dispatcher.lists import FEWEST, MOST, Lists
+from worker.dispatcher.lists import BESIDE, FEWEST, MOST, WORTH, Lists
 
 
 def ring(kind: str, priority: int = 5) -> Bell:
@@ -31,7 +31,11 @@ def known(**seconds: float) -> Lists:
     ("seconds", "bells", "slots", "sizes"),
     [
         (0.001, 1, 2, [1]),
-        (0.001, 2, 2, [1] * 2),
+        (0.001, 2, 2, [2]),  # a bell costs more than the second waits for the first
+        (0.001, 5, 5, [3, 2]),
+        (0.001, 9, 9, [3] * 3),
+        (0.004, 4, 2, [2] * 2),
+        (0.004, 4, 4, [1] * 4),  # four would wait for each other too long, with slots enough
         (0.001, 8, 2, [4] * 2),
         (0.001, 9, 3, [3] * 3),
         (0.001, 1000, 2, [MOST] * 50),
@@ -47,6 +51,17 @@ def test_lists_are_as_long_as_their_work_is_short(
     listed = known(a_b=seconds).put_together(rung, slots)
     assert [len(bell.attempts) for bell in listed] == sizes
     assert [*chain(*(bell.attempts for bell in listed))] == [bell.attempts[0] for bell in rung]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.0001, 0.001, 0.003, 0.006, 0.019])
+@pytest.mark.parametrize("bells", [1, 2, 7, 20, 60])
+def test_none_waits_long_in_a_list_while_slots_have_nothing_to_do(
+    seconds: float, bells: int
+) -> None:
+    rung = [ring("a.b") for _ in range(bells)]
+    listed = known(a_b=seconds).put_together(rung, slots=100)
+    longest = max(len(bell.attempts) for bell in listed)
+    assert longest == 1 or longest * (seconds + BESIDE) <= WORTH
 
 
 def test_a_list_has_one_kind_and_one_priority() -> None:

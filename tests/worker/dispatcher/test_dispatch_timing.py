@@ -16,7 +16,7 @@ from jobs.hints import Hints
 from tests.eventually import eventually
 from worker.dispatcher.lookout import Lookout
 from worker.dispatcher.loop import Loop, Rest, may_pass
-from worker.dispatcher.pace import Pace
+from worker.dispatcher.pace import LONGEST_GAP, Pace, gap
 from worker.dispatcher.rescue import Rescue
 
 LEASE = timedelta(seconds=30)
@@ -66,6 +66,21 @@ def test_marks_of_another_dispatcher_are_no_starts() -> None:
     pace = Pace()
     assert pace.see(0.0, 5) == 0
     assert pace.see(0.1, 3) == 2
+
+
+@pytest.mark.parametrize("rung", [0, 1, 50, 600, 5000])
+@pytest.mark.parametrize("dispatchers", [1, 2, 3])
+def test_dispatchers_that_share_jobs_look_as_often_together_as_one(
+    rung: int, dispatchers: int
+) -> None:
+    alone = gap(dispatchers * rung, 1)
+    assert alone <= LONGEST_GAP
+    assert gap(rung, dispatchers) == pytest.approx(dispatchers * alone)
+
+
+def test_the_gap_of_a_crowd_stays_short() -> None:
+    assert gap(0, 0) == gap(0, 10) == 0
+    assert gap(10_000, 10) == gap(10_000, 1000) <= 0.5
 
 
 class Counted:
