@@ -1,59 +1,40 @@
 """What a followed job costs the API: `python -m bench.streams --sockets 2000`.
 
 On servers of its own: one API process, PostgreSQL, Valkey; who reads and who writes are processes
-beside it, whose CPU is not counted. First many sockets follow a job each, then many follow the same
-one. `--write` puts the table into docs/performance.md.
+beside it, whose CPU is not counted. First many sockets follow a job each, of the API and then of
+bench/stream_floor.py; then many follow the same one. `--write` puts the table into
+docs/performance.md.
 """
 
 import argparse
 import json
 import multiprocessing
-import os
 import resource
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.request import urlopen
 
 import psutil
-from pydantic import SecretStr
 
 from bench.report import REPORT, machine, write
-from bench.stream_readers import Address, Heard, read_all
-from bench.stream_writer import PROJECT, Written, make_jobs, write_all
-from dev.ports import LOOPBACK, free_port
-from dev.postgres import temporary_postgres
-from dev.valkey import temporary_valkey
-from jobs.database import make_engine
-from jobs.keys.store import create_key
-from jobs.settings import Settings
+from bench.stream_readers import Heard, read_all
+from bench.stream_servers import Servers, floor, servers
+from bench.stream_writer import Written, make_jobs, write_all
 
-ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- streams:begin -->", "<!-- streams:end -->"
 EVENTS = 10  # of each job, besides `created`
+FLOOR = "the floor"
 FAN_OUT_EVENTS = 50
 FAN_OUT_RATE = 5.0  # events a second, each to all of the readers
 WARM_UP = 100  # sockets: pools, caches and the allocator's first arenas are not what is asked for
 LONGEST = 60.0  # seconds that a phase may take besides what its timetable asks for
 TO_OPEN = 180.0  # seconds for all sockets of a phase
 IDLE = 5.0  # seconds that idle sockets are looked at
-SPARE_SOCKETS = 100
 FILES = 3  # descriptors for each socket, and as many again for all else
 MILLISECOND, MICROSECOND = 1e-3, 1e-6
-
-
-class Servers(NamedTuple):
-    """What was started."""
-
-    settings: Settings
-    address: Address
-    pids: Mapping[str, int]  #: by name
 
 
 class Phase(NamedTuple):
@@ -77,74 +58,35 @@ class Phase(NamedTuple):
     late_p99_ms: float  #: how far the writer was behind its timetable
 
 
-@contextmanager
-def servers(sockets: int) -> Iterator[Servers]:
-    """All of them, started, with a key for so many sockets."""
-    with (
-        temporary_postgres() as postgres,
-        temporary_valkey() as valkey,
-        tempfile.TemporaryDirectory(prefix="lading-bench-") as folder,
-    ):
-        names = {
-            "LADING_DATABASE_URL": postgres.url,
-            "LADING_BROKER_URL": valkey.url,
-            "LADING_FILES_DIR": folder,
-            "LADING_SOCKETS_PER_KEY": str(sockets + SPARE_SOCKETS),
-        }
-        environment = {**os.environ, **names}
-        migrate = [sys.executable, "-m", "alembic", "upgrade", "head"]
-        subprocess.run(migrate, cwd=ROOT, env=environment, check=True, capture_output=True)  # noqa: S603
-        settings = Settings(database_url=SecretStr(postgres.url), broker_url=SecretStr(valkey.url))
-        port = free_port()
-        with (Path(folder) / "api.log").open("wb") as log:
-            api = subprocess.Popen(  # noqa: S603
-                _api(port), cwd=ROOT, env=environment, stdout=log, stderr=log
-            )
-        try:
-            _await_ready(api, port, Path(folder) / "api.log")
-            assert postgres.pid is not None
-            assert valkey.pid is not None
-            pids = {"api": api.pid, "postgres": postgres.pid, "redis": valkey.pid}
-            yield Servers(settings, Address(port, _key(settings)), pids)
-        finally:
-            api.terminate()
-            try:
-                api.wait(30)
-            finally:
-                api.kill()
+def each_its_own(
+    running: Servers, sockets: int, rate: float, *, name: str = "a job each", idle: float = IDLE
+) -> Phase:
+    """A socket for each job; EVENTS events of each, `rate` of all of them a second.
 
-
-def _api(port: int) -> list[str]:
-    """As the image starts it."""
-    command = [sys.executable, "-m", "uvicorn", "api.main:app", "--host", LOOPBACK]
-    command += ["--port", str(port), "--ws-max-size", "2097152"]
-    return [*command, "--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "20"]
-
-
-def _await_ready(api: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    end = time.monotonic() + 60
-    while True:
-        assert api.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        try:
-            with urlopen(f"http://{LOOPBACK}:{port}/readyz", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.1)
-
-
-def _key(settings: Settings) -> str:
-    engine = make_engine(settings, name="bench", size=1)
-    with engine.begin() as connection:
-        key: str = create_key(connection, PROJECT, "bench")[1]
-    engine.dispose()
-    return key
-
-
-def each_its_own(running: Servers, sockets: int, rate: float) -> Phase:
-    """A socket for each job; EVENTS events of each, `rate` of all of them a second."""
+    The sockets are looked at for `idle` seconds before.
+    """
     jobs = make_jobs(running.settings, sockets)
-    return _phase(running, name="a job each", followed=jobs, jobs=jobs, events=EVENTS, rate=rate)
+    return _phase(running, name=name, followed=jobs, jobs=jobs, events=EVENTS, rate=rate, idle=idle)
+
+
+def by_turns(running: Servers, sockets: int, rate: float, rounds: int) -> list[Phase]:
+    """The API's and the floor's rounds; each its own before the one that they compare with."""
+    phases = []
+    for _ in range(rounds):
+        phases.append(each_its_own(running, sockets, rate))
+        with floor(running) as least:
+            each_its_own(least, WARM_UP, rate)
+            phases.append(each_its_own(least, sockets, rate, name=FLOOR))
+    return phases
+
+
+def median(phases: Sequence[Phase]) -> Phase:
+    """The one whose CPU is in the middle."""
+    return sorted(phases, key=_api_cpu)[(len(phases) - 1) // 2]
+
+
+def _api_cpu(phase: Phase) -> float:
+    return phase.cpu_us_per_delivered["api"]
 
 
 def all_the_same(running: Servers, readers: int) -> Phase:
@@ -168,6 +110,7 @@ def _phase(
     jobs: Sequence[str],
     events: int,
     rate: float,
+    idle: float = IDLE,
 ) -> Phase:
     api = psutil.Process(running.pids["api"])
     rss = api.memory_info().rss
@@ -179,9 +122,9 @@ def _phase(
         assert _hear(readers, TO_OPEN) == "open"
         assert _hear(writer, TO_OPEN) == "ready"
         idle_cpu = _cpu(running.pids)["api"]
-        time.sleep(IDLE)
+        time.sleep(idle)
         before = _cpu(running.pids)
-        idle_cpu = (before["api"] - idle_cpu) / IDLE
+        idle_cpu = (before["api"] - idle_cpu) / idle
         idle_kib = (api.memory_info().rss - rss) / len(followed) / 1024
         readers.send(expected)
         writer.send(time.monotonic() + 0.2)
@@ -271,7 +214,7 @@ def table(phases: Sequence[Phase]) -> str:
         ("from commit to receipt: p50", lambda p: f"{p.p50_ms:.1f} ms"),
         ("… p99", lambda p: f"{p.p99_ms:.1f} ms"),
         ("… worst", lambda p: f"{p.worst_ms:.0f} ms"),
-        ("CPU a delivered event: API", lambda p: f"{p.cpu_us_per_delivered['api']:.0f} µs"),
+        ("CPU a delivered event: API", lambda p: f"{_api_cpu(p):.0f} µs"),
         (
             "… PostgreSQL, writing included",
             lambda p: f"{p.cpu_us_per_delivered['postgres']:.0f} µs",
@@ -289,12 +232,25 @@ def table(phases: Sequence[Phase]) -> str:
     return "\n".join(lines)
 
 
+def turns(rounds: Sequence[Phase]) -> str:
+    """What an event cost in each round, if there are several."""
+    if len(rounds) == 2:  # noqa: PLR2004 - the API's and the floor's
+        return ""
+    by_name = {each.name: [of for of in rounds if of.name == each.name] for each in rounds}
+    said = [
+        f"{name}: {', '.join(f'{_api_cpu(phase):.0f}' for phase in phases)} µs"
+        for name, phases in by_name.items()
+    ]
+    return f"CPU a delivered event, by turns: {'; '.join(said)}. "
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sockets", type=int, default=2000, help="each with a job of its own")
     parser.add_argument("--readers", type=int, default=1000, help="of the one job; 0: leave it out")
     parser.add_argument("--rate", type=float, default=1000, help="events a second")
+    parser.add_argument("--rounds", type=int, default=1, help="of a job each, and of the floor")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--write", action="store_true", help=f"into {REPORT.name}")
     options = parser.parse_args()
@@ -302,13 +258,18 @@ def main() -> None:
     _allow_files(FILES * most + 1000)
     with servers(most) as running:
         each_its_own(running, WARM_UP, options.rate)
-        phases = [each_its_own(running, options.sockets, options.rate)]
+        rounds = by_turns(running, options.sockets, options.rate, options.rounds)
+        phases = [median(rounds[::2]), median(rounds[1::2])]
         if options.readers:
             phases.append(all_the_same(running, options.readers))
-    text = f"{table(phases)}\n\nMeasured on {machine()}."
+    text = f"{table(phases)}\n\n{turns(rounds)}Measured on {machine()}."
     print(text)
     if options.json:
-        figures = {"machine": machine(), "phases": [phase._asdict() for phase in phases]}
+        figures = {
+            "machine": machine(),
+            "phases": [phase._asdict() for phase in phases],
+            "rounds": [phase._asdict() for phase in rounds],
+        }
         options.json.write_text(json.dumps(figures, indent=2))
     if options.write:
         write(text, BEGIN, END)
