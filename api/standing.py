@@ -33,6 +33,9 @@ class Limit(_Answer):
     """What keeps jobs of a queue, a kind or a concurrency key from starting."""
 
     name: str = Field(description="`key:…`, `kind:…` or `queue:…`", examples=["key:tenant-7"])
+    kind_known: bool | None = Field(
+        description="false: no code of the kind is here, yet or any more; null: not a kind's"
+    )
     concurrency: int | None = Field(
         description="Attempts at a time; of a kind, its own where none is set; null: any number"
     )

@@ -19,7 +19,7 @@ from api.strict import StrictRoute
 from jobs import gates
 from jobs.gates import Gate, GateView, Rate, Scope
 from jobs.trail.record import Deed
-from lading.authoring import NAME_LENGTH, QUEUE
+from lading.authoring import NAME, NAME_LENGTH, QUEUE
 
 
 class _LimitConvertor(convertors.StringConvertor):
@@ -37,7 +37,7 @@ _SENT = ("bad-request", "payload-too-large", "unsupported-media-type", "validati
 LimitName = Annotated[
     str,
     Path(
-        pattern=r"^(key|kind|queue):[^\x00]+$",
+        pattern=rf"^(?:key:[^\x00]+|kind:{NAME.pattern}|queue:{QUEUE.pattern})$",
         max_length=_NAME_LENGTH,
         description="`key:…`, `kind:…` or `queue:…`",
         examples=["key:tenant-7"],
@@ -71,7 +71,7 @@ async def list_limits(request: Request, asked: Annotated[Page, Query()]) -> Resp
         after=_read(read_name_cursor(asked.cursor)) if asked.cursor else None,
     )
     next_cursor = write_name_cursor(str(found[size - 1])) if len(found) > size else None
-    return page_answer(request, [_document(view) for view in found[:size]], next_cursor)
+    return page_answer(request, [_document(request, view) for view in found[:size]], next_cursor)
 
 
 @router.post(
@@ -99,7 +99,7 @@ async def read_limit(request: Request, limit: LimitName) -> Response:
     """Read a limit, and what counts against it now."""
     project_id = principal_of(request).project_id
     view = await parts_of(request).database.run(gates.find_limit, project_id, _read(limit))
-    return json_response(_document(view))
+    return json_response(_document(request, view))
 
 
 @router.put(
@@ -110,7 +110,10 @@ async def read_limit(request: Request, limit: LimitName) -> Response:
     },
 )
 async def set_limit(request: Request, limit: LimitName, body: NewLimit) -> Response:
-    """Limit how many run at a time, or start in a time. What runs beyond it goes on."""
+    """Limit how many run at a time, or start in a time. What runs beyond it goes on.
+
+    A kind may have its limit before it is deployed: see `kind_known`.
+    """
     actor = actor_of(request)
     view = await parts_of(request).database.change(
         actor,
@@ -122,7 +125,7 @@ async def set_limit(request: Request, limit: LimitName, body: NewLimit) -> Respo
         rate=None if body.rate is None else _rate(body.rate),
     )
     _wake(request, _read(limit))
-    return json_response(_document(view))
+    return json_response(_document(request, view))
 
 
 @router.delete(
@@ -173,7 +176,7 @@ async def _pause(request: Request, gate: Gate, body: Pausing | None) -> Response
     view = await parts_of(request).database.change(
         actor, deed, gates.pause, actor.project_id, gate, reason=reason, by=actor.name
     )
-    return json_response(_document(view))
+    return json_response(_document(request, view))
 
 
 async def _resume(request: Request, gate: Gate) -> Response:
@@ -183,7 +186,7 @@ async def _resume(request: Request, gate: Gate) -> Response:
         actor, deed, gates.resume, actor.project_id, gate
     )
     _wake(request, gate)
-    return json_response(_document(view))
+    return json_response(_document(request, view))
 
 
 def _wake(request: Request, gate: Gate) -> None:
@@ -207,11 +210,13 @@ def _rate(asked: NewRate) -> Rate:
     return Rate(asked.limit, timedelta(seconds=asked.period), asked.burst or max(1, due))
 
 
-def _document(view: GateView) -> dict[str, Any]:
+def _document(request: Request, view: GateView) -> dict[str, Any]:
     rate = {"limit": view.rate_limit, "period": view.rate_seconds, "burst": view.rate_burst}
     pause = {"reason": view.pause_reason, "by": view.paused_by, "at": view.paused_at}
+    is_kind = view.scope == Scope.KIND
     return {
         "name": str(view),
+        "kind_known": view.name in parts_of(request).registry if is_kind else None,
         "concurrency": view.concurrency,
         "rate": None if view.rate_limit is None else rate,
         "running": view.running,

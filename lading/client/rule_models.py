@@ -19,6 +19,7 @@ class Limit(Answered):
     """What keeps jobs of a queue, a kind or a concurrency key from starting."""
 
     name: str  #: `key:…`, `kind:…` or `queue:…`
+    kind_known: bool | None = None  #: False: the API has no code of the kind; None: not a kind's
     concurrency: int | None = None  #: attempts at a time; None: any number
     rate: Rate | None = None  #: None: any rate
     running: int  #: attempts that count against it

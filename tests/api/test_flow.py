@@ -39,6 +39,15 @@ def test_a_limit_is_set_read_listed_and_taken_away(api: Api) -> None:
     problem(api.http.delete("/v1/limits/queue:io"), 404, "limit-not-found")
 
 
+@pytest.mark.parametrize(
+    ("name", "known"), [("kind:test.echo", True), ("kind:not.yet", False), ("queue:io", None)]
+)
+def test_a_limit_says_whether_its_kind_is_known(api: Api, name: str, known: bool | None) -> None:
+    shown = api.http.put(f"/v1/limits/{name}", json={"concurrency": 1}).json()
+    assert shown["kind_known"] is known
+    assert api.http.get("/v1/limits").json()["items"] == [shown]
+
+
 def test_a_submission_sets_its_keys_limit(api: Api) -> None:
     api.submit(concurrency={"key": "mine", "limit": 2})
     job = api.submit(concurrency={"key": "mine", "limit": 3})
@@ -69,7 +78,10 @@ def test_what_is_missing_is_said_in_our_own_words(api: Api) -> None:
 
 
 def test_names_of_nothing_are_404(api: Api) -> None:
-    problem(api.http.get("/v1/limits/tenant"), 404, "limit-not-found")
+    for name in ("tenant", "kind:No Such", "queue:No Queue"):
+        problem(api.http.get(f"/v1/limits/{name}"), 404, "limit-not-found")
+        asked = api.http.put(f"/v1/limits/{name}", json={"concurrency": 1})
+        problem(asked, 404, "limit-not-found")
     problem(api.http.post("/v1/kinds/no.such/pause"), 404, "kind-not-found")
     problem(api.http.post("/v1/queues/No%20Queue/pause"), 404, "queue-not-found")
 
