@@ -18,7 +18,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 import structlog
-from sqlalchemy import event
+from anyio import to_thread
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from api.problems import Problem
@@ -61,12 +62,12 @@ class GroupWriter(ABC, Generic[Item, Answer]):
         most_in_group: int = MOST_IN_GROUP,
     ) -> None:
         self._most_waiting, self._most_in_group = most_waiting, most_in_group
-        self._engine = make_engine(settings, name=name, size=1, pings=False)
-        event.listen(self._engine, "do_connect", _add_options)
+        self._engine = committing_engine(settings, name)
         self._autocommit = autocommit(self._engine)
         self._waiting: deque[Waiting[Item, Answer]] = deque()
         self._changed = threading.Condition()
-        self._closing = False
+        self._is_open = True  # to newcomers
+        self._closing = self._has_ended = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -87,16 +88,28 @@ class GroupWriter(ABC, Generic[Item, Answer]):
         done; Problem `overloaded`.
         """
         waiting: Waiting[Item, Answer] = Waiting(item, self.key(item), alone=self.is_alone(item))
-        with self._changed:
-            if self._closing or len(self._waiting) >= self._most_waiting:
-                detail = "More submissions wait than can be committed soon."
-                raise Problem("overloaded", detail, headers={"Retry-After": "1"})
-            self._waiting.append(waiting)
-            self._changed.notify()
+        if not self._is_open or self.waiting >= self._most_waiting:
+            detail = "More submissions wait than can be committed soon."
+            raise Problem("overloaded", detail, headers={"Retry-After": "1"})
+        self._enter(waiting)
         return await waiting.future
 
-    def close(self) -> None:
+    def hand_over(self, waiting: Sequence[Waiting[Item, Answer]]) -> None:
+        """The thread commits them when it is their turn. From the event loop."""
+        with self._changed:
+            has_ended = self._has_ended
+            if not has_ended:
+                self._waiting.extend(waiting)
+                self._changed.notify()
+        if has_ended:
+            answer_all([(each, DatabaseUnavailable()) for each in waiting])
+
+    async def close(self) -> None:
         """Everything that was submitted has its answer."""
+        self._is_open = False
+        await to_thread.run_sync(self._close)
+
+    def _close(self) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -123,8 +136,8 @@ class GroupWriter(ABC, Generic[Item, Answer]):
     def tell(self, done: Sequence[tuple[Item, Answer]]) -> None:
         """Whoever listens hears of what was committed."""
 
-    def end(self) -> None:
-        """What the thread has kept between the groups is given back."""
+    def _enter(self, waiting: Waiting[Item, Answer]) -> None:
+        self.hand_over([waiting])
 
     def _run(self) -> None:
         group: list[Waiting[Item, Answer]] = []
@@ -141,9 +154,8 @@ class GroupWriter(ABC, Generic[Item, Answer]):
                 )
         finally:  # nobody waits for a thread that has ended, whatever ended it
             with self._changed:
-                self._closing = True
+                self._is_open, self._has_ended = False, True
                 _give([(left, DatabaseUnavailable()) for left in (*group, *self._waiting)])
-            self.end()
 
     def _next_group(self) -> list[Waiting[Item, Answer]]:
         """What is committed next; empty at the end."""
@@ -217,6 +229,13 @@ class GroupWriter(ABC, Generic[Item, Answer]):
         return self.commit(items)
 
 
+def committing_engine(settings: Settings, name: str) -> Engine:
+    """Of one connection, for who tries again when it breaks."""
+    engine = make_engine(settings, name=name, size=1, pings=False)
+    event.listen(engine, "do_connect", _add_options)
+    return engine
+
+
 def _add_options(_: Any, __: Any, ___: Any, parameters: dict[str, Any]) -> None:
     """What is accepted survives a power cut, whatever the server's default for others is."""
     parameters["options"] += f" -c synchronous_commit=on -c lock_timeout={LOCK_WAIT_MS}"
@@ -229,10 +248,11 @@ def _give(answers: Iterable[tuple[Waiting[Any, Any], Any]]) -> None:
         for_loop.setdefault(waiting.loop, []).append((waiting, answer))
     for loop, given in for_loop.items():
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_set, given)
+            loop.call_soon_threadsafe(answer_all, given)
 
 
-def _set(answers: Iterable[tuple[Waiting[Any, Any], Any]]) -> None:
+def answer_all(answers: Iterable[tuple[Waiting[Any, Any], Any]]) -> None:
+    """Each future has its answer now. In the event loop."""
     for waiting, answer in answers:
         if waiting.future.done():
             continue  # whoever waited has gone

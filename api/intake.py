@@ -11,8 +11,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
-from api.grouping import MOST_WAITING, GroupWriter
+from api.grouping import MOST_WAITING, GroupWriter, Waiting, committing_engine
+from api.lane import Lane
+from jobs.asking import Asking
+from jobs.database import autocommit
 from jobs.enqueue import Accepted, Intake, created, enqueue
+from jobs.enqueue.plain import STATEMENTS
 from jobs.errors import DatabaseUnavailable, JobsError, KeyInFlight, UniqueConflict
 from jobs.hints import Hints, Told
 from jobs.ids import uuid7
@@ -29,8 +33,9 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
         self, settings: Settings, hints: Hints, *, most_waiting: int = MOST_WAITING
     ) -> None:
         self.process_id, self._hints = uuid7(), hints
-        self._kept: Connection | None = None
         super().__init__(settings, "intake", most_waiting=most_waiting)
+        self._lane_engine = autocommit(committing_engine(settings, "intake"))
+        self.lane = Lane(self.process_id, self._open_lane, self.hand_over, self.tell)
 
     def key(self, item: Intake) -> Hashable:
         return None if item.key is None else (item.project_id, item.key)
@@ -42,14 +47,13 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
         """One transaction; plain ones without keys are one statement, so one round trip."""
         try:
             if all(intake.key is None and intake.is_plain for intake in items):
-                return self._commit_plain(items)
-            self._let_go()
+                with self._autocommit.connect() as connection:
+                    return enqueue(connection, items, process_id=self.process_id)
             with self._engine.begin() as connection:
                 return enqueue(connection, items, process_id=self.process_id)
         except IntegrityError as error:
             if len(items) > 1 or _constraint(error) != "job_pkey":
                 raise
-        self._let_go()
         # The ids are ours: an earlier commit, whose answer was lost, has gone through.
         with self._autocommit.connect() as connection:
             return [_find(connection, items[0])]
@@ -72,24 +76,27 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
         if moved:
             self._hints.tell(moved, queues=sorted(queues))
 
-    def end(self) -> None:
-        self._let_go()
+    @property
+    def waiting(self) -> int:
+        return super().waiting + self.lane.waiting
 
-    def _commit_plain(self, items: Sequence[Intake]) -> Sequence[Accepted | JobsError]:
-        """The connection is kept: to have it from the pool costs more than it does here."""
-        if self._kept is None:
-            self._kept = self._autocommit.connect()
+    async def close(self) -> None:
+        self._is_open = False
+        await self.lane.end()
+        await super().close()
+
+    def _enter(self, waiting: Waiting[Intake, Accepted]) -> None:
+        if waiting.alone or waiting.key is not None or not self.lane.take(waiting):
+            super()._enter(waiting)
+
+    def _open_lane(self) -> Asking:
+        connection = self._lane_engine.connect()
         try:
-            return enqueue(self._kept, items, process_id=self.process_id)
+            return Asking(connection, STATEMENTS)
         except BaseException:
-            self._let_go()
+            connection.invalidate()  # some may be prepared there
+            connection.close()
             raise
-
-    def _let_go(self) -> None:
-        """The pool, of one connection, has it again."""
-        if self._kept is not None:
-            kept, self._kept = self._kept, None
-            kept.close()
 
 
 def _constraint(error: IntegrityError) -> str | None:

@@ -76,6 +76,16 @@ class Direct:
             return [tuple(row) for row in connection.execute(self._statement, binds)]
         return self.read(self._result(connection, binds, begins=False))
 
+    def prepare(self, connection: Connection) -> None:
+        """It is prepared there, outside of a transaction. What SQLAlchemy raises."""
+        pooled = connection.connection
+        raw: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+        try:
+            self.send_prepare(raw.pgconn)
+            _receive(raw.pgconn, _poller_of(raw.pgconn, pooled.info))
+        except psycopg.Error as error:
+            raise self.translated(connection, raw, error) from error
+
     def send_prepare(self, libpq: pq.abc.PGconn) -> None:
         """It is on its way to be prepared, in pipeline mode."""
         libpq.send_prepare(self._name, self._text, self._types)

@@ -46,15 +46,13 @@ def enqueue(
     taken = keys.take(connection, [intake for intake in intakes if intake.key is not None])
     is_new = [each.key is None or (each.project_id, each.key) in taken for each in intakes]
     plain = [each for each, new in zip(intakes, is_new, strict=True) if new and each.is_plain]
-    rows = [(intake.project_id, job) for intake in plain for job in intake.jobs]
-    tallies = [intake.tally for intake in plain if intake.tally is not None]
-    inserted = insert_plain(connection, rows, process_id, tallies)
+    inserted = iter(insert_plain(connection, plain, process_id))
 
     def answer(intake: Intake, new: bool) -> Accepted | JobsError:
         if not new:
             return keys.replay(connection, intake)
         if intake.is_plain:
-            return Accepted([inserted[job.id] for job in intake.jobs])
+            return next(inserted)
         accepted = bound.enter(connection, intake, process_id)
         if intake.tally is not None and isinstance(accepted, Accepted) and accepted.made:
             add_up(connection, [intake.tally._replace(times=len(accepted.made))])

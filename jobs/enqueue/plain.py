@@ -5,7 +5,7 @@ is NULL itself, and costs nothing (`unnest` of several arrays fills the shorter 
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -15,42 +15,57 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from jobs.direct import Direct
+from jobs.enqueue.intake import Accepted, Intake
 from jobs.enqueue.rows import COUNTED, LIMITED, PLAIN, insertion
 from jobs.states import JobState
 from jobs.submissions import NewJob
-from jobs.trail.tallies import ADD_UP, Tally, tally_binds
+from jobs.trail.tallies import ADD_UP, tally_binds
 from jobs.views import JobView
 
 _TYPES = {"project_id": "text", **PLAIN}
 _PARAMETERS = (*_TYPES, "process_id", "tallies")
 _RETURNED = "id, project_id, state, created_at, run_at, concurrency_key, concurrency_limit"
-_LIMIT = [*_TYPES].index("concurrency_limit")
+_PLAIN = len(PLAIN)
 
 
 def insert_plain(
-    connection: Connection,
-    rows: Sequence[tuple[str, NewJob]],
-    process_id: UUID,
-    tallies: Sequence[Tally] = (),
-) -> dict[UUID, JobView]:
-    """The projects' jobs by their ids. IntegrityError when one of the ids is there.
+    connection: Connection, intakes: Sequence[Intake], process_id: UUID
+) -> list[Accepted]:
+    """The plain intakes' jobs exist. IntegrityError when one of the ids is there."""
+    if not intakes:
+        return []
+    statement, binds = plain_insertion(intakes, process_id)
+    return read_plain(intakes, statement.all(connection, binds))
 
-    The audit trail tells of them by the `tallies`, if there are any.
+
+def plain_insertion(
+    intakes: Sequence[Intake], process_id: UUID
+) -> tuple[Direct, Mapping[str, str | None]]:
+    """The statement that inserts the jobs of plain intakes, one at least, and its parameters.
+
+    It is one of STATEMENTS. The audit trail tells of the jobs by the tallies, if there are any.
     """
-    if not rows:
-        return {}
-    plain = [(project_id, *job[: len(PLAIN)]) for project_id, job in rows]
-    columns = zip(*plain, strict=True)
+    rows = [(intake.project_id, *job[:_PLAIN]) for intake in intakes for job in intake.jobs]
     binds: dict[str, str | None] = {
-        name: write(values) for (name, write), values in zip(_WRITERS.items(), columns, strict=True)
+        name: write(column)
+        for (name, write), column in zip(_WRITERS.items(), zip(*rows, strict=True), strict=True)
     }
     binds["process_id"] = str(process_id)
+    tallies = [intake.tally for intake in intakes if intake.tally is not None]
     if tallies:
         binds |= tally_binds(tallies)
-    statement = _statement(is_told=bool(tallies), is_limited=binds["concurrency_limit"] is not None)
-    (now, *_), *timed = statement.all(connection, binds)
+    is_limited = binds["concurrency_limit"] is not None
+    return _statement(is_told=bool(tallies), is_limited=is_limited), binds
+
+
+def read_plain(intakes: Sequence[Intake], answer: Sequence[tuple[Any, ...]]) -> list[Accepted]:
+    """The intakes' jobs, as the statement has answered."""
+    (now, *_), *timed = answer
     due = {job_id: (run_at, JobState(state)) for _, job_id, run_at, state in timed}
-    return {job.id: _view(job, now, *due.get(job.id, _AT_ONCE)) for _, job in rows}
+    return [
+        Accepted([_view(job, now, *due.get(job.id, _AT_ONCE)) for job in intake.jobs])
+        for intake in intakes
+    ]
 
 
 _AT_ONCE = (None, JobState.QUEUED)
@@ -152,3 +167,11 @@ def _statement(*, is_told: bool, is_limited: bool) -> Direct:
             *(sa.column(name, type_) for name, type_ in columns.items())
         ),
     )
+
+
+#: All that `plain_insertion` chooses from.
+STATEMENTS = [
+    _statement(is_told=is_told, is_limited=is_limited)
+    for is_told in (False, True)
+    for is_limited in (False, True)
+]

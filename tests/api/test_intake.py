@@ -164,9 +164,11 @@ def run(settings: Settings, use: Callable[[IntakeWriter], Any], **options: Any) 
         hints = Hints(settings.broker_url.get_secret_value())
         writer = IntakeWriter(settings, hints, **options)
         try:
+            await writer.submit(an_intake())  # while the quick lane is opened
+            await asyncio.to_thread(eventually, lambda: writer.lane.is_open)
             return await use(writer)
         finally:
-            await asyncio.to_thread(writer.close)
+            await writer.close()
             hints.close()
 
     return asyncio.run(go())
@@ -194,7 +196,7 @@ def test_what_was_submitted_before_the_end_is_answered(settings: Settings) -> No
     async def send(writer: IntakeWriter) -> list[Any]:
         tasks = [asyncio.create_task(writer.submit(an_intake())) for _ in range(100)]
         await asyncio.sleep(0)
-        await asyncio.to_thread(writer.close)
+        await writer.close()
         with pytest.raises(Problem):
             await writer.submit(an_intake())
         return await asyncio.gather(*tasks)
@@ -251,7 +253,7 @@ def broken_line(settings: Settings, postgres: EmbeddedPostgres) -> Iterator[tupl
 @pytest.mark.parametrize(
     ("words", "key"),
     [
-        (b"INSERT INTO job (", None),
+        (b"\0lading_enqueue", None),  # in the quick lane: the statement is prepared
         (b"INSERT INTO job (", "first"),
         (b"INSERT INTO idempotency_key", "second"),
         (b"COMMIT", "third"),
@@ -263,6 +265,7 @@ def test_a_job_whose_answer_was_lost_is_accepted_once(
 ) -> None:
     api, line = broken_line
     label, lost = str(uuid4()), line.lost
+    open_lane(api)
     line.lose_reply_to(words)
     answer = post(api, key, labels={"of": label})
     assert line.lost == lost + 1
@@ -271,6 +274,46 @@ def test_a_job_whose_answer_was_lost_is_accepted_once(
     assert accepted_of(engine, label) == 1
     assert api.job(answer.json()["id"]) == answer.json()
     assert accounts_balance(engine)
+
+
+def open_lane(api: Api) -> None:
+    """Plain submissions go through the quick lane from now on."""
+
+    def is_open() -> bool:
+        return post(api).status_code == 202 and api.parts.intake.lane.is_open
+
+    eventually(is_open, every=0.1)
+
+
+def test_a_group_whose_answer_was_lost_is_accepted_once(
+    broken_line: tuple[Api, Relay], engine: Engine
+) -> None:
+    """What had gone out, and what waited behind it."""
+    api, line = broken_line
+    label, lost = str(uuid4()), line.lost
+    open_lane(api)
+    with ThreadPoolExecutor(16) as pool:
+        sent = [pool.submit(post, api, labels={"of": label}) for _ in range(16)]
+        line.lose_reply_to(b"\0lading_enqueue")
+        sent += [pool.submit(post, api, labels={"of": label}) for _ in range(16)]
+        ids = {each.result().json()["id"] for each in sent}
+    assert line.lost == lost + 1
+    assert len(ids) == accepted_of(engine, label) == 32
+    assert accounts_balance(engine)
+
+
+def test_submissions_that_do_not_fit_into_the_sockets_buffer(settings: Settings) -> None:
+    large = Submission(kind="test.echo", args={"value": "x" * 250_000})
+
+    async def send(writer: IntakeWriter) -> list[Accepted]:
+        sent = [writer.submit(Intake("default", [check(REGISTRY, large)])) for _ in range(100)]
+        accepted = await asyncio.gather(*sent)
+        assert writer.lane.is_open  # it has taken them all
+        return accepted
+
+    accepted = run(settings, send)
+    assert [each.jobs[0].args for each in accepted] == [large.args] * 100
+    assert len({each.jobs[0].created_at for each in accepted}) <= 2
 
 
 def test_a_batch_whose_answer_was_lost_is_accepted_once(
@@ -298,4 +341,5 @@ def test_a_connection_that_is_ended_is_replaced(api: Api, engine: Engine) -> Non
             with engine.connect() as connection:
                 connection.execute(text(ending))
         assert {each.result().status_code for each in sent} == {202}
+    open_lane(api)  # again
     assert accounts_balance(engine)

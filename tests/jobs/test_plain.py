@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 from sqlmodel import col
 
 from jobs.database import autocommit
+from jobs.enqueue.intake import Intake
 from jobs.enqueue.plain import insert_plain
 from jobs.ids import uuid7
 from jobs.models import Job
@@ -49,7 +50,14 @@ def rows_of(connection: Connection, jobs: list[NewJob]) -> dict[UUID, JobView]:
 
 
 def insert(connection: Connection, jobs: list[NewJob]) -> dict[UUID, JobView]:
-    return insert_plain(connection, [(PROJECT, job) for job in jobs], uuid7())
+    intakes = (
+        [Intake(PROJECT, jobs[:1]), Intake(PROJECT, jobs[1:])]
+        if jobs[1:]
+        else [Intake(PROJECT, jobs)]
+    )
+    accepted = insert_plain(connection, intakes, uuid7())
+    assert [len(each.jobs) for each in accepted] == [len(each.jobs) for each in intakes]
+    return {job.id: job for each in accepted for job in each.jobs}
 
 
 def test_a_group_in_one_statement_is_answered_as_it_stands(
