@@ -1,24 +1,23 @@
 """The broker: Celery's settings as far as publisher and worker share them, and doorbells.
 
 Redis or Valkey carries doorbells and nothing else: which attempts may be made, never what a job is
-about. A bell may be lost or come twice; claims are guarded, and the dispatcher rings again. Beside
-`worker/` this is the only module that knows Celery.
+about. A bell may be lost or come twice; claims are guarded, and the dispatcher rings again.
 """
 
 import json
 import re
 import socket
 from base64 import b64decode
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import redis
-from celery import Celery
-from kombu import Connection, Producer
-from kombu.exceptions import KombuError
 
+from jobs import messages
 from jobs.errors import BrokerUnavailable
 from jobs.settings import Settings
 
@@ -111,10 +110,6 @@ class Broker:
 
     def __init__(self, settings: Settings) -> None:
         url = settings.broker_url.get_secret_value()
-        self._app = Celery("lading", set_as_current=False)
-        self._app.conf.update(configuration(settings))
-        self._connection = Connection(url, transport_options=transport_options())
-        self._producer: Producer | None = None
         self._redis = redis.Redis.from_url(
             url,
             socket_timeout=SOCKET_TIMEOUT,
@@ -130,11 +125,10 @@ class Broker:
 
         After BrokerUnavailable nobody knows which of them do.
         """
+        rest = iter(bells)
         with _translated():
-            producer = self._connected()
-            with producer.batch(max_size=BATCH):  # type: ignore[attr-defined] # new in kombu 5.7
-                for bell in bells:
-                    self._publish(producer, bell)
+            while some := [*islice(rest, BATCH)]:
+                self._hang(some)
 
     def queue_length(self, queue: str) -> int:
         """How many bells of all priorities hang in the queue."""
@@ -170,42 +164,31 @@ class Broker:
     def close(self) -> None:
         """Its connections are closed."""
         self._redis.close()
-        self._connection.release()
 
-    def _connected(self) -> Producer:
-        if self._producer is None:
-            self._redis.ping()  # fails at once, where kombu would try again after two seconds
-            channel = self._connection.channel()
-            self._producer = Producer(channel, auto_declare=False)
-        return self._producer
+    def _hang(self, bells: Sequence[Bell]) -> None:
+        lists: defaultdict[str, list[str]] = defaultdict(list)
+        for bell in bells:
+            place = FIRST_PRIORITY - bell.priority
+            lists[_list(bell.queue, place)].append(self._message(bell, place))
+        if len(lists) == 1:
+            ((key, said),) = lists.items()
+            self._redis.lpush(key, *said)
+            return
+        pipeline = self._redis.pipeline(transaction=False)
+        for key, said in lists.items():
+            pipeline.lpush(key, *said)
+        pipeline.execute()
 
-    def _publish(self, producer: Producer, bell: Bell) -> None:
-        headers, properties, body, _ = self._app.amqp.as_task_v2(
-            task_id(*bell.attempts[0]),
+    def _message(self, bell: Bell, place: int) -> str:
+        return messages.write(
+            bell.queue,
             bell.kind,
-            args=([[str(job_id), attempt] for job_id, attempt in bell.attempts],),
-            argsrepr=_shown(bell),
-            kwargs={"is_limited": True} if bell.is_limited else {},
-            kwargsrepr="{}",
+            [(str(job_id), attempt) for job_id, attempt in bell.attempts],
+            task=task_id(*bell.attempts[0]),
+            place=place,
+            is_limited=bell.is_limited,
             origin=self._origin,
-            ignore_result=True,
         )
-        producer.publish(
-            json.dumps(body),  # kombu's own serializer takes 10 µs more
-            content_type="application/json",
-            content_encoding="utf-8",
-            exchange="",  # straight into the queue: needs no binding that a wipe could take away
-            routing_key=bell.queue,
-            headers=headers,
-            priority=FIRST_PRIORITY - bell.priority,
-            **properties,
-        )
-
-
-def _shown(bell: Bell) -> str:
-    """The arguments as Flower shows them; the task id says the rest."""
-    count = len(bell.attempts)
-    return f"({count} attempt{'s' if count > 1 else ''})"
 
 
 def _read_message(message: bytes) -> tuple[tuple[UUID, int], ...]:
@@ -226,7 +209,11 @@ def _run_id(info: bytes, **_options: object) -> str:
 
 
 def _lists(queue: str) -> list[str]:
-    return [f"{queue}{SEPARATOR}{step}" if step else queue for step in PRIORITIES]
+    return [_list(queue, place) for place in PRIORITIES]
+
+
+def _list(queue: str, place: int) -> str:
+    return f"{queue}{SEPARATOR}{place}" if place else queue
 
 
 @contextmanager
@@ -234,5 +221,5 @@ def _translated() -> Iterator[None]:
     """Inside, whatever keeps the broker from answering is raised as BrokerUnavailable."""
     try:
         yield
-    except (redis.RedisError, KombuError, OSError) as error:
+    except (redis.RedisError, OSError) as error:
         raise BrokerUnavailable from error

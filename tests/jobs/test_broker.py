@@ -1,5 +1,6 @@
 """Doorbells against a real broker: what they carry, their order, and the broker's absences."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from celery import Celery
-from kombu import Connection
+from kombu import Connection, Producer
 from pydantic import SecretStr
 
 from dev.ports import LOOPBACK, free_port
@@ -133,15 +134,68 @@ def test_what_is_no_bell_of_ours_is_no_attempt(rings: Broker, words: str) -> Non
     assert rings.list_hanging(["default"]) == [rung.attempts[0]]
 
 
-def test_thousands_of_bells_go_out_in_one_go(rings: Broker) -> None:
+def test_thousands_of_bells_go_out_in_a_few_pieces(rings: Broker) -> None:
     rings.ring([bell()])
     before = rings._redis.info("commandstats")["cmdstat_lpush"]["calls"]
-    rings.ring(bell() for _ in range(3 * broker.BATCH + 1))
+    bells = [bell() for _ in range(3 * broker.BATCH + 1)]
+    rings.ring(bells)
     after = rings._redis.info("commandstats")["cmdstat_lpush"]["calls"]
-    assert rings.queue_length("default") == 3 * broker.BATCH + 2
-    assert after - before == 3 * broker.BATCH + 1
-    assert rings._producer is not None
-    assert rings._producer.supports_batch_publish  # type: ignore[attr-defined]
+    assert after - before == 4
+    assert rings.queue_length("default") == len(bells) + 1
+
+
+@pytest.mark.parametrize(
+    ("queue", "kind"),
+    [("default", "test.echo"), ("ein Brett", "90%.sicher"), ("a%sb", 'ä"\\u0000')],
+)
+@pytest.mark.parametrize("is_limited", [False, True])
+def test_a_message_is_celerys_and_kombus_to_the_byte(
+    rings: Broker, own_settings: Settings, queue: str, kind: str, is_limited: bool
+) -> None:
+    for priority in (0, 5, 9):
+        for count in (1, 3):
+            attempts = tuple((uuid4(), number) for number in range(1, count + 1))
+            one = Bell(queue, kind, attempts, priority, is_limited)
+            rings.ring([one])
+            publish(own_settings, one, rings._origin)
+            key = broker._lists(queue)[broker.FIRST_PRIORITY - priority]
+            theirs, ours = rings._redis.lrange(key, 0, -1)
+            rings._redis.delete(key)
+            assert without_tag(ours) == without_tag(theirs)
+
+
+def publish(settings: Settings, one: Bell, origin: str) -> None:
+    """As Celery and kombu send it."""
+    app = Celery("publisher", set_as_current=False)
+    app.conf.update(broker.configuration(settings))
+    named = len(one.attempts)
+    headers, properties, body, _ = app.amqp.as_task_v2(
+        broker.task_id(*one.attempts[0]),
+        one.kind,
+        args=([[str(job_id), attempt] for job_id, attempt in one.attempts],),
+        argsrepr="(1 attempt)" if named == 1 else f"({named} attempts)",
+        kwargs={"is_limited": True} if one.is_limited else {},
+        kwargsrepr="{}",
+        origin=origin,
+        ignore_result=True,
+    )
+    with app.connection_for_write() as way:
+        Producer(way.channel(), auto_declare=False).publish(
+            body,
+            serializer="json",
+            exchange="",
+            routing_key=one.queue,
+            headers=headers,
+            priority=broker.FIRST_PRIORITY - one.priority,
+            **properties,
+        )
+
+
+def without_tag(message: Any) -> Any:
+    """Each message has a tag of its own, which is nobody's concern."""
+    tag = json.loads(message)["properties"]["delivery_tag"]
+    assert str(UUID(tag)) == tag
+    return message.replace(tag.encode(), b"")
 
 
 def test_a_dead_broker_is_said_so_soon_and_found_again(
