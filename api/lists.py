@@ -13,8 +13,8 @@ from api.paging import Page, find_place
 from api.parts import parts_of, principal_of
 from api.promises import answer, problems
 from api.strict import ANY_KEY, StrictRoute
-from jobs.pages import page_in_reach
-from jobs.queries import JobFilter, count_children, list_attempts, list_log, page_jobs
+from jobs.pages import page_jobs
+from jobs.queries import JobFilter, count_children, list_attempts, list_log
 
 router = APIRouter(route_class=StrictRoute, tags=["jobs"])
 
@@ -33,7 +33,7 @@ async def list_jobs(request: Request, asked: Annotated[JobQuery, Query()]) -> Re
     parts, principal = parts_of(request), principal_of(request)
     place = find_place(request, asked, "full")
     page = await parts.database.run(
-        page_in_reach,
+        page_jobs,
         principal.project_id,
         asked.filter(_labels(request)),
         limit=place.limit,

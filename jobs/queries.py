@@ -1,7 +1,6 @@
-"""What readers ask about jobs: one, a page of many, its attempts and its log.
+"""What readers ask about jobs: one, which of many, its attempts and its log.
 
-Every answer is of one project and comes from one statement. A page is found by keyset: ids sort by
-birth, so "newest first" is by id alone, and a page costs the same wherever it lies.
+Every answer is of one project and comes from one statement. Pages of many are in `jobs.pages`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,6 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col
 
 from jobs.errors import JobNotFound
-from jobs.events import planned_anew
 from jobs.ids import first_id
 from jobs.models import STATE, Job, JobAttempt
 from jobs.states import FINAL, JobState
@@ -41,13 +39,6 @@ class JobFilter:
     schedule_id: UUID | None = None
     batch_id: UUID | None = None
     parent_id: UUID | None = None
-
-
-class Page(NamedTuple):
-    """Some jobs, newest first."""
-
-    jobs: list[JobView]
-    last_id: UUID | None  #: where the next page goes on; None: there is none
 
 
 class AttemptView(NamedTuple):
@@ -127,33 +118,6 @@ def get_submission(
         rerun_of=job_id,
         unique=None if key is None else Unique(key, row.unique_scope),
     )
-
-
-def page_jobs(
-    connection: Connection,
-    project_id: str,
-    wanted: JobFilter,
-    *,
-    limit: int,
-    before: UUID | None = None,
-    full: bool = False,
-) -> Page:
-    """The next `limit` jobs older than `before`; without `full`, args and result are None.
-
-    Planned for its values: one label is on every job, another on a few of a million.
-    """
-    statement = (
-        sa.select(*job_columns(full=full))
-        .where(_OURS, *conditions_of(wanted))
-        .order_by(col(Job.id).desc())
-        .limit(limit + 1)
-    )
-    if before is not None:
-        statement = statement.where(col(Job.id) < before)
-    with planned_anew(connection):
-        rows = connection.execute(statement, {"project": project_id})
-    jobs = [JobView._make(row) for row in rows]
-    return Page(jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None)
 
 
 def conditions_of(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:

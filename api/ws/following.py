@@ -17,7 +17,8 @@ from api.ws.frames import JOB, Filter, SubscribeEvents, SubscribeJob, SubscribeJ
 from api.ws.session import Session
 from jobs.errors import DatabaseUnavailable, JobsError
 from jobs.feed import FeedEvent, FeedFilter, Position
-from jobs.queries import JobFilter, get_job, page_jobs
+from jobs.pages import page_jobs
+from jobs.queries import JobFilter, get_job
 from jobs.states import JobState
 from jobs.views import JobView
 

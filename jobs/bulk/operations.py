@@ -19,11 +19,12 @@ from sqlmodel import col
 from jobs.bulk.models import BulkOperation, BulkPart
 from jobs.bulk.words import Op, filter_document, meant
 from jobs.errors import BulkEnded, BulkMissing, BulkTooLarge, CountDiffers
+from jobs.events import planned_anew
 from jobs.ids import uuid7
 from jobs.models import Job
-from jobs.queries import JobFilter, conditions_of, page_jobs
+from jobs.queries import JobFilter, conditions_of
 from jobs.trail.record import Actor
-from jobs.views import JobView
+from jobs.views import JobView, job_columns
 
 MOST = 1_000_000  # jobs of one operation: 2 s to count and write down, 16 MB
 PART = 500  # ids in a row of bulk_part: 8 kB
@@ -79,9 +80,10 @@ def preview(connection: Connection, project_id: str, op: Op, wanted: JobFilter) 
     if narrowed is None:
         return Preview(0, [])
     some = sa.select(sa.literal(1)).where(*_which(project_id, narrowed)).limit(MOST + 1).subquery()
-    with _in_time():
+    with planned_anew(connection), _in_time():
         count = connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
-    return Preview(count, page_jobs(connection, project_id, narrowed, limit=SAMPLE).jobs)
+        newest = connection.execute(_sample(project_id, narrowed)) if count else ()
+    return Preview(count, [JobView._make(row) for row in newest])
 
 
 def start(connection: Connection, actor: Actor, order: Order) -> OperationView:
@@ -165,6 +167,11 @@ def _one(project_id: str, operation_id: UUID) -> tuple[sa.ColumnElement[bool], .
 
 def _which(project_id: str, wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
     return [col(Job.project_id) == project_id, *conditions_of(wanted)]
+
+
+def _sample(project_id: str, wanted: JobFilter) -> sa.Executable:
+    fitting = sa.select(*job_columns()).where(*_which(project_id, wanted))
+    return fitting.order_by(col(Job.id).desc()).limit(SAMPLE)
 
 
 def _parts(operation_id: UUID, project_id: str, wanted: JobFilter) -> sa.Executable:
