@@ -30,10 +30,11 @@ from jobs.registry import Registry, load_registry
 from jobs.settings import Settings
 from kinds import MODULES
 from worker import logs
-from worker.board import Board, SharedBoard, ThreadBoard
+from worker.board import Board, ThreadBoard
 from worker.pools import is_forking
 from worker.presence import Presence
 from worker.runtime import Runtime
+from worker.shared_board import SharedBoard
 from worker.tasks import Doorbell
 from worker.watch import Watch
 

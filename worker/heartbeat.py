@@ -24,7 +24,8 @@ from jobs.settings import Settings
 from jobs.workers import Held, WorkerProcess
 from worker.board import Running
 from worker.engines import make_engine
-from worker.watch import LOST, Watch
+from worker.verdicts import LOST
+from worker.watch import Watch
 
 BREATH = 0.02  # seconds that a hurried beat waits for more news, which then takes it as well
 FIRST_PAUSE = 1.0  # seconds between two tries to sign on

@@ -23,13 +23,16 @@ from sqlalchemy.orm import configure_mappers
 from jobs import forks
 from jobs.hints import CANCEL
 from jobs.workers import WorkerProcess
-from worker.board import Board, SharedBoard, ThreadBoard
+from worker.board import Board, ThreadBoard
 from worker.ear import Ear
 from worker.heartbeat import Heart
 from worker.pools import is_forking
 from worker.reports import Reports
-from worker.watch import ProcessWatch, ThreadWatch, Watch
+from worker.shared_board import SharedBoard
+from worker.thread_watch import ThreadWatch
+from worker.watch import ProcessWatch, Watch
 
+SPARE = 4  # times as many places as slots, for a pool that is told to grow
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 _log = structlog.get_logger(__name__)
@@ -154,7 +157,8 @@ class Presence(bootsteps.StartStopStep):
         if not is_forking(worker.pool_cls):
             return ThreadBoard()
         is_forked = worker.pool_start_method == get_start_method() == "fork"
-        return SharedBoard.create(is_forked=is_forked)
+        slots = worker.max_concurrency or worker.concurrency
+        return SharedBoard.create(SPARE * slots, is_forked=is_forked)
 
     def _describe(self, worker: Any) -> WorkerProcess:
         return WorkerProcess(

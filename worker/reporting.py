@@ -23,7 +23,7 @@ LARGE = 64 * 1024  # bytes of a result that is written by itself; a hundred are 
 _log = structlog.get_logger(__name__)
 
 
-def report(execution: Execution, ended: Ended) -> Ended:
+def report(execution: Execution, ended: Ended, usage: Usage) -> Ended:
     """The attempt's end is stored, if it still held its job; else its outcome is LEASE_LOST.
 
     An end that PostgreSQL refuses to store is a failure for good: it would refuse it each time.
@@ -32,13 +32,13 @@ def report(execution: Execution, ended: Ended) -> Ended:
         return _lose(execution)
     try:
         flush(execution)
-        return _send(execution, ended)
+        return _send(execution, ended, usage)
     except LeaseLost:
         return ended if _is_reported(execution, ended) else _lose(execution)
 
 
-def _send(execution: Execution, ended: Ended) -> Ended:
-    runtime, claim, usage = execution.runtime, execution.claim, usage_of(execution)
+def _send(execution: Execution, ended: Ended, usage: Usage) -> Ended:
+    runtime, claim = execution.runtime, execution.claim
     try:
         if ended.outcome is Outcome.SUCCEEDED:
             success = Success(claim.id, claim.attempt, ended.result, usage)

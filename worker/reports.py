@@ -6,7 +6,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
@@ -16,12 +15,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import lifecycle, workers
-from jobs.attempts import UNKNOWN_USAGE, Cause, Usage
+from jobs.attempts import UNKNOWN_USAGE, Usage
 from jobs.database import autocommit
 from jobs.errors import LeaseLost
 from jobs.forks import busy
 from jobs.hints import Hints
-from jobs.lifecycle import Moved
+from jobs.lifecycle import Moved, Success
 from jobs.registry import Registry
 from jobs.settings import Settings
 from jobs.workers import Remains
@@ -31,19 +30,11 @@ from worker.engines import make_engine
 from worker.link import Stop
 from worker.outcomes import overrun
 from worker.patience import until_answered
+from worker.verdicts import Verdict
 
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Why an attempt was ended from outside; without `stop` it was not, and its process died."""
-
-    stop: Stop | None
-    detail: str
-    cause: Cause = Cause.CRASHED
 
 
 class Reports:
@@ -57,16 +48,23 @@ class Reports:
         engine = make_engine(settings, name="worker reports", size=1)
         self._engine = autocommit(engine)
         self._hints = Hints(settings.broker_url.get_secret_value())
-        self._waiting = queue.SimpleQueue[tuple[Running, Verdict, Usage]]()
+        self._waiting = queue.SimpleQueue[Callable[[], None]]()
         self._unfinished = 0
         self._lock = threading.Lock()
         threading.Thread(target=self._run, name="reports", daemon=True).start()
 
     def add(self, running: Running, verdict: Verdict, usage: Usage = UNKNOWN_USAGE) -> None:
         """The attempt's end is reported soon."""
+        self._put(partial(self._report, running, verdict, usage))
+
+    def add_success(self, success: Success) -> None:
+        """The success of an attempt that is over is reported soon."""
+        self._put(partial(self._report_success, success))
+
+    def _put(self, report: Callable[[], None]) -> None:
         with self._lock:
             self._unfinished += 1
-        self._waiting.put((running, verdict, usage))
+        self._waiting.put(report)
 
     def drain(self, within: float) -> bool:
         """Whether all has been reported and told, which is waited for so many seconds."""
@@ -78,11 +76,11 @@ class Reports:
 
     def _run(self) -> None:
         while True:
-            running, verdict, usage = self._waiting.get()
+            report = self._waiting.get()
             try:
-                self._report(running, verdict, usage)
+                report()
             except SQLAlchemyError:
-                _log.exception("attempt not reported", job_id=str(running.job_id))
+                _log.exception("attempt not reported")
             finally:
                 with self._lock:
                     self._unfinished -= 1
@@ -102,6 +100,18 @@ class Reports:
             event_type=moved.type,
             detail=verdict.detail,
         )
+        self._hints.tell([moved])
+
+    def _report_success(self, success: Success) -> None:
+        job_id, attempt, result, usage = success
+        succeed = partial(
+            lifecycle.succeed, job_id=job_id, attempt=attempt, result=result, usage=usage
+        )
+        try:
+            moved = self._ask(succeed)
+        except LeaseLost:
+            self._ask(lambda c: workers.mark_lost(c, self._worker_id, job_id, attempt))
+            return
         self._hints.tell([moved])
 
     def _ask_to_end(self, running: Running, verdict: Verdict, usage: Usage) -> Moved:

@@ -5,7 +5,7 @@ It is made after the fork, on first use, and belongs to the process that made it
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TypeVar
@@ -15,12 +15,13 @@ from sqlalchemy import Connection, Engine
 
 from jobs.files import FileStore
 from jobs.hints import Hints
-from jobs.lifecycle import Claim, Moved, Next, Success, succeed_and_start
+from jobs.lifecycle import Claim, Moved, Next, Success, settle, succeed_and_start
 from jobs.registry import Registry
 from jobs.settings import Settings
 from worker.board import Board
 from worker.engines import make_engine
 from worker.groups import Groups, alone
+from worker.handfuls import Sizes
 from worker.lines import Lines
 from worker.link import Link
 from worker.loop import Loop
@@ -59,6 +60,7 @@ class Runtime:
         self._groups = None if forked else self._make_groups()  #: a process makes one at a time
         self.recorder = Recorder(self._lines, self.hints, board)
         self.meter = Meter() if forked else ThreadMeter()
+        self.sizes = Sizes()
         self.links: dict[tuple[UUID, int], Link] = {}  #: of the attempts that run here
         self._lock = threading.Lock()
 
@@ -152,13 +154,25 @@ class Runtime:
 
         return self.patiently(action, within)
 
-    def pass_on(self, success: Success, following: Next) -> tuple[Moved | None, Claim | None]:
-        """A success and the next claim, in one transaction, which are told to whoever listens.
+    def exchange(
+        self,
+        successes: Sequence[Success],
+        starts: Sequence[Next],
+        on_send: Callable[[], object],
+    ) -> list[Moved | Claim | None]:
+        """Successes and claims in one transaction, in their order, told to whoever listens.
 
-        Not asked again: what it raises (jobs/lifecycle/pairs.py) leaves open whether both are done.
+        None: it did not come about, or is to be tried by itself. `on_send` is called before it may
+        be committed. Not asked again: what it raises (jobs/lifecycle/pairs.py) leaves open whether
+        all of it is done. Each has a job of its own.
         """
+        answers: list[Moved | Claim | None]
         with self._lines.line() as connection:
-            moved, claimed = succeed_and_start(connection, success, following)
-        told = [each for each in (moved, claimed) if each is not None]
-        self.hints.tell(told, more_follow=True)  # and if not, the recorder rouses them
-        return moved, claimed
+            on_send()
+            if len(successes) == len(starts) == 1:  # which costs less
+                answers = [*succeed_and_start(connection, successes[0], starts[0])]
+            else:
+                answers = settle(connection, [*successes, *starts])
+        told = [each for each in answers if each is not None]
+        self.hints.tell(told, more_follow=bool(starts))  # and if not, the recorder rouses them
+        return answers

@@ -47,7 +47,7 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
         `is_limited`: another one may start where they end, and the dispatcher hears of that.
         """
         named = read_attempts([attempts])
-        made = [each for each in self._make(named) if each is not None]
+        made = [*self._make(named, gathers=not is_limited)]
         if not made:
             raise Ignore
         if is_limited:
@@ -59,18 +59,18 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
             raise AttemptFailed(first.word, others) if others else AttemptFailed(first.word)
         return Listed(first.word, others) if others else first.word
 
-    def _make(self, attempts: Sequence[tuple[UUID, int]]) -> "Iterator[Made | None]":
+    def _make(self, attempts: Sequence[tuple[UUID, int]], *, gathers: bool) -> "Iterator[Made]":
         app: Any = self.app
-        began = time.time()
-        for attempt, end in zip(attempts, execute(app.runtime(), attempts), strict=True):
+        for turn in execute(app.runtime(), attempts, self.name if gathers else None):
+            if (end := turn.ended) is None:
+                continue
             ended = time.time()
-            if end is not None:
-                made = Made(task_id(*attempt), _word(end), end.outcome in FINE, began, ended)
-                say = _log.debug if made.is_fine else _log.info
-                facts = {"job_id": str(attempt[0]), "attempt": attempt[1], "kind": self.name}
-                say("attempt ended", **facts, outcome=made.word)
-                yield made
-            began = ended
+            began = ended - turn.seconds
+            made = Made(task_id(*turn.key), _word(end), end.outcome in FINE, began, ended)
+            say = _log.debug if made.is_fine else _log.info
+            facts = {"job_id": str(turn.key[0]), "attempt": turn.key[1], "kind": self.name}
+            say("attempt ended", **facts, outcome=made.word)
+            yield made
 
 
 class Made(NamedTuple):

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -21,30 +21,33 @@ from celery.worker import state
 
 from jobs.attempts import Cause
 from jobs.forks import busy
-from jobs.settings import MEBIBYTE, Settings
+from jobs.settings import Settings
 from worker import exits
 from worker.board import Board, Running, Said
-from worker.link import Link, Stop
-from worker.loop import LAST_CALL
 from worker.memory import MemoryEvents
-from worker.reports import Reports, Verdict
+from worker.reports import Reports
 from worker.sampler import Sampler
 from worker.usage import family
+from worker.verdicts import (
+    CANCELLED,
+    FENCED,
+    HELD_UP,
+    NOT_BEGUN,
+    OVERRUN,
+    STOPPED,
+    TAKEN_ALONG,
+    TERMINATED,
+    Verdict,
+    too_large,
+)
 
 LOOK_EVERY = 0.1  # seconds, while anything runs; a new attempt is looked at when Celery hears of it
 LOOK_IDLE = 0.5  # seconds: at the latest, for Celery may hang
 LINGER = 1.0  # seconds after the last attempt, for the next one
 SAYS_WITHIN = 1.0  # seconds
+LONG = 0.25  # seconds of an attempt, after which the others of its handful go without it
 LEAVE_AFTER = 1.5  # seconds from the end of patience to the end of the process, if it hangs …
 LAST_WORDS = 0.4  # … and, of the patience, more while PostgreSQL is away: 25 s + 10 s, of 40 s
-OVERRUN = Verdict(Stop.TIMEOUT, "it ran into its time limit")
-STOPPED = Verdict(Stop.INTERRUPTED, "the worker stopped")
-FENCED = Verdict(Stop.INTERRUPTED, "the worker could not reach the database")
-CANCELLED = Verdict(Stop.CANCELLED, "it did not heed the cancel request")
-LOST = Verdict(Stop.LOST, Stop.LOST.value)
-TERMINATED = Verdict(Stop.INTERRUPTED, "its process was told to stop")
-TAKEN_ALONG = Verdict(Stop.INTERRUPTED, "its process was ended for another attempt's sake")
-
 _log = structlog.get_logger(__name__)
 
 
@@ -59,6 +62,7 @@ class Watch(ABC):
         self._grace = settings.cancel_grace_seconds
         self._cancelled: dict[tuple[UUID, int], float] = {}  #: when that was heard of
         self._said: dict[tuple[UUID, int], Said] = {}
+        self._withdrawn: set[tuple[UUID, int]] = set()
         self._stop_by: float | None = None
         self._hurried, self._closing = threading.Event(), threading.Event()
         self._farewell: Callable[[], object] = lambda: None
@@ -169,9 +173,14 @@ class Watch(ABC):
         for key in [*self._cancelled]:  # a copy: the heartbeat adds to it
             if key not in keys:
                 del self._cancelled[key]
+        self._withdrawn &= keys
         before, self._said = self._said, {}
         for running in standing:
-            said = Said(running.key in self._cancelled, self._peak(running))
+            is_cancelled, is_withdrawn = (
+                running.key in self._cancelled,
+                running.key in self._withdrawn,
+            )
+            said = Said(is_cancelled, is_withdrawn, self._peak(running))
             self._said[running.key] = said
             if said != before.get(running.key, Said()):
                 self.board.say(running, said)
@@ -226,6 +235,7 @@ class ProcessWatch(Watch):
         self._verdicts: dict[tuple[int, UUID, int], Verdict] = {}
         self._words: dict[int, str] = {}
         self._missed: dict[int, float] = {}
+        self._relieved: set[tuple[int, UUID, int]] = set()
         self._memory = MemoryEvents()
         self._sampler = Sampler()
 
@@ -263,36 +273,62 @@ class ProcessWatch(Watch):
             return None
         if verdict is None and running.memory_limit and running.is_handling:
             used = self._sampler.used(running)
-            return _too_large(used, running.memory_limit) if used > running.memory_limit else None
+            return too_large(used, running.memory_limit) if used > running.memory_limit else None
         return verdict
 
     def _follows(self, running: Running) -> bool:
-        """Whether it only waits to be claimed with the report of another attempt."""
-        return not running.is_claimed and any(
-            other.is_reporting and other.pid == running.pid for other in self.board.running()
-        )
+        """Whether it only waits for another attempt of its process."""
+        return _waits(running, self._places_of(running.pid))
 
     def heard(self, pid: int, words: str) -> None:
         self._words[pid] = exits.said(words)
 
     def _look(self, standing: list[Running], now: float) -> None:
-        for running in standing:
-            how = exits.look(running.pid)
+        self._relieve(standing, now)
+        for pid in {running.pid for running in standing}:
+            how = exits.look(pid)
             if how == exits.REAPED:
-                how = self._told(running.pid) or self._after_a_while(running.pid, now)
+                how = self._told(pid) or self._after_a_while(pid, now)
             if how in exits.TERMINATED and self._stop_by is None:
                 # Perhaps the whole group was told to stop, and we hear of it next.
-                how = how if self._after_a_while(running.pid, now) else None
+                how = how if self._after_a_while(pid, now) else None
             if how is not None:
-                self._bury(running, how)
+                self._bury(pid, how)
+
+    def _relieve(self, standing: list[Running], now: float) -> None:
+        """Where an attempt takes long, what is done is reported, and what has not begun is not to.
+
+        Whoever begins says so, and then hears whether it may; we say that it may not, and then look
+        whether it has begun. So one of us gives it back, and mostly not both.
+        """
+        held_up = {each.pid for each in standing if each.is_handling and now > each.since + LONG}
+        self._relieved &= {(each.pid, *each.key) for each in standing}
+        for running in standing:
+            key = (running.pid, *running.key)
+            if running.pid not in held_up or running.is_handling or key in self._relieved:
+                continue
+            self._relieved.add(key)
+            if not running.is_claimed:
+                self._withdraw(running)
+            elif (success := self.board.kept(running)) is not None:
+                self.reports.add_success(success)
+
+    def _withdraw(self, running: Running) -> None:
+        self._withdrawn.add(running.key)
+        self.board.say(running, Said(is_withdrawn=True))
+        if running in self.board.running():
+            self.reports.add(running, HELD_UP)
+            self.board.clear(running)
 
     def _settle(self) -> None:
         for running in self.board.running():
             self.end(running, STOPPED)
-            how = exits.look(running.pid) or self._told(running.pid)
+        for pid in {running.pid for running in self.board.running()}:
+            how = exits.look(pid) or self._told(pid)
             if how is None:  # it was killed just now, or nobody knows any more
-                self._verdicts.setdefault((running.pid, *running.key), STOPPED)
-            self._bury(running, how or "")
+                for running in self._places_of(pid):
+                    self._verdicts.setdefault((pid, *running.key), STOPPED)
+            self._bury(pid, how or "")
 
     def _told(self, pid: int) -> str | None:
         return self._words.get(pid) or exits.reaped(self._pool(), pid)
@@ -302,13 +338,23 @@ class ProcessWatch(Watch):
         first = self._missed.setdefault(pid, now)
         return "its process is gone" if now > first + SAYS_WITHIN else None
 
-    def _bury(self, running: Running, how: str) -> None:
-        self._missed.pop(running.pid, None)
-        self._words.pop(running.pid, None)
-        verdict = self._verdicts.pop((running.pid, *running.key), None) or self._found(how)
-        if not self._runs_elsewhere(running):
-            self.reports.add(running, verdict, self._sampler.total(running))
-        self.board.clear(running)
+    def _places_of(self, pid: int) -> list[Running]:
+        return [running for running in self.board.running() if running.pid == pid]
+
+    def _bury(self, pid: int, how: str) -> None:
+        """All that the dead process leaves is reported: it changes nothing there any more."""
+        self._missed.pop(pid, None)
+        self._words.pop(pid, None)
+        left = self._places_of(pid)
+        for running in left:
+            verdict = self._verdicts.pop((pid, *running.key), None)
+            if (success := self.board.kept(running)) is not None:
+                self.reports.add_success(success)
+            elif not self._runs_elsewhere(running):
+                verdict = verdict or (NOT_BEGUN if _waits(running, left) else self._found(how))
+                self.reports.add(running, verdict, self._sampler.total(running))
+        for running in left:
+            self.board.clear(running)
         self._on_death()
 
     def _found(self, how: str) -> Verdict:
@@ -325,37 +371,6 @@ class ProcessWatch(Watch):
         )
 
 
-class ThreadWatch(Watch):
-    """For a pool of threads: handlers are asked to end; one that is deaf ends the process."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        board: Board,
-        reports: Reports,
-        links: Mapping[tuple[UUID, int], Link],
-    ) -> None:
-        super().__init__(settings, board, reports)
-        self._links = links
-
-    def end(self, running: Running, verdict: Verdict) -> None:
-        link = self._links.get(running.key)
-        if link is not None and verdict.stop is not None:
-            link.stop(verdict.stop)
-
-    def _look(self, standing: list[Running], now: float) -> None:
-        for running in standing:
-            if now > running.since + running.limit + 2 * LAST_CALL and self.board.shows(running):
-                _log.error("attempt does not end, so the process does", job_id=str(running.job_id))
-                state.should_stop = EX_FAILURE  # type: ignore[assignment]
-                self.reports.add(running, OVERRUN)
-                self._leave(EX_FAILURE)
-
-    def _settle(self) -> None:
-        for running in self.board.running():
-            self.reports.add(running, STOPPED)
-
-
-def _too_large(used: int, limit: int) -> Verdict:
-    detail = f"it took {used / MEBIBYTE:.0f} MiB of memory; its limit is {limit / MEBIBYTE:.0f} MiB"
-    return Verdict(None, detail, Cause.MEMORY)
+def _waits(running: Running, fellows: list[Running]) -> bool:
+    """Whether it has not begun, while others of its process have, or are over."""
+    return not running.is_claimed and any(fellow.is_claimed for fellow in fellows)

@@ -9,8 +9,8 @@ from worker.runtime import Runtime
 
 def make(runtime: Runtime, job: NewJob, attempt: int = 1) -> Ended | None:
     """How that attempt ended, if it was made."""
-    (ended,) = execute(runtime, [(job.id, attempt)])
-    return ended
+    (turn,) = execute(runtime, [(job.id, attempt)])
+    return turn.ended
 
 
 def outcome_of(runtime: Runtime, job: NewJob, attempt: int = 1) -> Outcome:

@@ -5,9 +5,11 @@ import builtins
 import contextlib
 import ctypes
 import os
+import signal
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,6 +26,29 @@ class Count(BaseModel):
 
 class Strict(BaseModel):
     number: int
+
+
+class Told(BaseModel):
+    path: Path  #: where it writes down that it was there
+    does: str = ""
+
+
+@job("odd.as_told", max_attempts=5, retry=QUICK)
+def as_told(context: JobContext, args: Told) -> str:
+    append(args.path, str(context.job_id))
+    match args.does:
+        case "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "fails":
+            raise ValueError("as it was told")
+        case "speaks":
+            context.log("info", "here I am")
+        case "brings much":
+            return "x" * 1000
+        case "waits":
+            while not Path(f"{args.path}.go").exists():
+                time.sleep(0.01)
+    return args.does
 
 
 @job("odd.number")

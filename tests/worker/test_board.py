@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 import billiard.process
 import pytest
 
-from worker.board import Board, Running, Said, SharedBoard, ThreadBoard
+from worker.board import Board, Running, Said, ThreadBoard
+from worker.shared_board import KEPT_BYTES, RECORD_BYTES, SIDES, SharedBoard
 
 JOB = uuid4()
 
@@ -21,7 +22,7 @@ JOB = uuid4()
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedBoard]:
     monkeypatch.setattr(billiard.process.current_process(), "index", 0, raising=False)
-    board = SharedBoard.create(is_forked=False)
+    board = SharedBoard.create(8, is_forked=False)
     yield board
     board.close()
 
@@ -113,13 +114,13 @@ def test_children_find_the_board_by_the_environment(shared: SharedBoard) -> None
 
 def test_nothing_is_left_of_a_closed_board(shared: SharedBoard) -> None:
     path = Path(os.environ["LADING_WORKER_BOARD"])
-    assert path.stat().st_size == 2 * 1024 * 96
+    assert path.stat().st_size == 8 * SIDES * (2 * RECORD_BYTES + KEPT_BYTES)
     shared.close()
     assert not path.exists()
 
 
 def test_forked_children_need_no_file() -> None:
-    SharedBoard.create(is_forked=True)
+    SharedBoard.create(8, is_forked=True)
     assert not Path(os.environ["LADING_WORKER_BOARD"]).exists()
 
 

@@ -1,5 +1,6 @@
 """Statements that are committed while their answer is lost: each is tried again, and done once."""
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -106,7 +107,7 @@ def test_attempts_in_a_row_share_their_round_trips(
     runtime: Runtime, platform: Platform, engine: Engine
 ) -> None:
     jobs = [platform.submit("test.echo", {"value": number}) for number in range(3)]
-    ends = [*execute(runtime, [(job.id, 1) for job in jobs])]
+    ends = [turn.ended for turn in execute(runtime, [(job.id, 1) for job in jobs])]
     assert [end and end.outcome for end in ends] == [Outcome.SUCCEEDED] * 3
     assert [platform.row(job).result for job in jobs] == [0, 1, 2]
     assert all(platform.types(job) == ["created", "started", "succeeded"] for job in jobs)
@@ -122,7 +123,7 @@ def test_what_is_stale_does_not_hold_up_the_row(runtime: Runtime, platform: Plat
     stale = platform.submit("test.echo")
     platform.cancel(stale)
     row = [stale, jobs[0], stale, jobs[1], jobs[2], stale]
-    ends = [*execute(runtime, [(job.id, 1) for job in row])]
+    ends = [turn.ended for turn in execute(runtime, [(job.id, 1) for job in row])]
     made = [None if end is None else str(end.outcome) for end in ends]
     assert made == [None, "succeeded", None, "succeeded", "failed", None]
     assert platform.types(stale) == ["created", "cancelled"]
@@ -135,7 +136,8 @@ def test_an_end_and_a_claim_whose_answer_is_lost_both_count(
     first, second = (platform.submit("test.echo", {"value": 1}) for _ in range(2))
     line.lose_reply_to(b"succeeded", stay_away=stay_away)
     with ThreadPoolExecutor(1) as pool:
-        made = pool.submit(lambda: [*execute(runtime, [(first.id, 1), (second.id, 1)])])
+        row = [(first.id, 1), (second.id, 1)]
+        made = pool.submit(lambda: [turn.ended for turn in execute(runtime, row)])
         if stay_away:
             eventually(lambda: line.refused > 1)
             running = {running.key for running in runtime.board.running()}
@@ -153,15 +155,17 @@ def test_an_end_that_has_lost_its_job_still_brings_the_next(
     runtime: Runtime, platform: Platform, engine: Engine
 ) -> None:
     first, second = platform.submit("test.echo"), platform.submit("test.echo")
-    passing = runtime.pass_on
+    exchange = runtime.exchange
 
-    def too_late(success: Success, following: Next) -> tuple[Moved | None, Claim | None]:
+    def too_late(
+        successes: Sequence[Success], starts: Sequence[Next], on_send: Callable[[], object]
+    ) -> list[Moved | Claim | None]:
         with engine.begin() as connection:
             lifecycle.interrupt(connection, first.id, attempt=1, reason="taken away")
-        return passing(success, following)
+        return exchange(successes, starts, on_send)
 
-    runtime.pass_on = too_late  # type: ignore[method-assign]
-    lost, made = execute(runtime, [(first.id, 1), (second.id, 1)])
+    runtime.exchange = too_late  # type: ignore[method-assign]
+    lost, made = (turn.ended for turn in execute(runtime, [(first.id, 1), (second.id, 1)]))
     assert lost is not None
     assert made is not None
     assert (lost.outcome, made.outcome) == (Outcome.LEASE_LOST, Outcome.SUCCEEDED)

@@ -22,7 +22,8 @@ from tests.eventually import eventually
 from tests.worker.platform import Platform
 from worker.board import Running, ThreadBoard
 from worker.reports import Reports
-from worker.watch import CANCELLED, LOST, ProcessWatch
+from worker.verdicts import CANCELLED, LOST
+from worker.watch import ProcessWatch
 
 WORKER = uuid4()
 
