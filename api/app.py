@@ -107,6 +107,8 @@ _CORS: dict[str, Any] = {
     ],
     "max_age": 3600,  # seconds that a browser need not ask again
 }
+#: FastAPI's own, which is asked at each request whether anybody wants it; /metrics is ours.
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -130,6 +132,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
+        telemetry=_NO_TELEMETRY,
     )
     routes = [route for router in ROUTERS for route in router.routes]
     app.add_middleware(Quick, routes=routes)

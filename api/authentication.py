@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from starlette import types
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection
+from starlette.datastructures import MutableHeaders
 
 from api import errors
-from api.parts import parts_of
+from api.edge import find_header
+from api.parts import parts_in
 from api.problems import Problem
 from jobs.errors import JobsError
 from jobs.keys.scopes import Scope
@@ -25,9 +25,9 @@ class Authentication:
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         if scope["type"] == "http" and not is_keyless(scope["path"]):
-            parts = parts_of(HTTPConnection(scope))
+            parts = parts_in(scope)
             try:
-                authorization = Headers(scope=scope).get("authorization")
+                authorization = find_header(scope, b"authorization")
                 principal = await parts.keyring.authenticate(authorization)
                 if (taken := parts.rates.take(principal)) is not None:
                     send = _with_headers(send, taken.headers)

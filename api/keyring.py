@@ -1,6 +1,7 @@
 """Who asks: the key of a request, checked against the database and remembered for a moment."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ class Keyring:
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database, self._clock = database, clock
-        self._good: dict[bytes, tuple[Principal, float]] = {}  # and when that was asked
+        #: By the SHA-256 of their headers; and when that was asked.
+        self._good: dict[bytes, tuple[Principal, float]] = {}
         self._asked: dict[bytes, asyncio.Task[Principal | None]] = {}
         self._touching: set[asyncio.Task[None]] = set()
 
@@ -65,13 +67,11 @@ class Keyring:
         """The principal of an `Authorization` header. Problem 401; DatabaseUnavailable."""
         if not authorization:
             raise _refused("An API key is needed: Authorization: Bearer <key>.", CHALLENGE)
-        scheme, _, text = authorization.partition(" ")
-        key = parse_key(text.strip()) if scheme.lower() == "bearer" else None
-        if key is None:
-            raise invalid_key()
-        principal, asked_at = self._good.get(key.hash, (None, 0.0))
+        # What is remembered is no key, and found without taking one apart.
+        digest = hashlib.sha256(authorization.encode()).digest()
+        principal, asked_at = self._good.get(digest, (None, 0.0))
         if principal is None or self._clock() - asked_at > REMEMBERED:
-            principal = await self._ask(key)
+            principal = await self._ask(authorization, digest)
         if principal is None:
             raise invalid_key()
         return principal
@@ -84,30 +84,34 @@ class Keyring:
             digest: known for digest, known in self._good.items() if known[0].key_id != key_id
         }
 
-    async def _ask(self, key: KeyText) -> Principal | None:
+    async def _ask(self, authorization: str, digest: bytes) -> Principal | None:
         """However many requests bring the key at the same time, the database is asked once."""
-        task = self._asked.get(key.hash)
+        scheme, _, text = authorization.partition(" ")
+        key = parse_key(text.strip()) if scheme.lower() == "bearer" else None
+        if key is None:
+            return None
+        task = self._asked.get(digest)
         if task is None:
-            task = self._asked[key.hash] = asyncio.create_task(self._look_up(key))
-            task.add_done_callback(lambda _: self._asked.pop(key.hash))
+            task = self._asked[digest] = asyncio.create_task(self._look_up(key, digest))
+            task.add_done_callback(lambda _: self._asked.pop(digest))
         return await asyncio.shield(task)
 
-    async def _look_up(self, key: KeyText) -> Principal | None:
+    async def _look_up(self, key: KeyText, digest: bytes) -> Principal | None:
         try:
             found = await self._database.run(find_key, key)
         except DatabaseUnavailable:
-            known, asked_at = self._good.get(key.hash, (None, 0.0))
+            known, asked_at = self._good.get(digest, (None, 0.0))
             if known is None or self._clock() - asked_at > TRUSTED or _has_expired(known):
                 raise
             return known
         if found is None:
-            self._good.pop(key.hash, None)
+            self._good.pop(digest, None)
             return None
         scopes = opened_by(found.scopes)
         principal = Principal(found.project_id, found.id, found.name, scopes, found.limits)
         if len(self._good) >= MOST_REMEMBERED:
             self._good.clear()
-        self._good[key.hash] = (principal, self._clock())
+        self._good[digest] = (principal, self._clock())
         touching = asyncio.create_task(self._touch(found.id))
         self._touching.add(touching)
         touching.add_done_callback(self._touching.discard)

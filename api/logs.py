@@ -42,16 +42,24 @@ def configure_logs() -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
+    is_silent = _is_silent(logging.getLogger(_ACCESS))
     for name in _UVICORN:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    if not sys.stderr.isatty():
+    if is_silent:
+        logging.getLogger(_ACCESS).propagate = False  # so uvicorn does not even ask for the line
+    elif not sys.stderr.isatty():
         _log_access_quickly()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     return record.msg != _NO_ERROR
+
+
+def _is_silent(access: logging.Logger) -> bool:
+    """Whether uvicorn was told to log no requests, or nothing below warnings."""
+    return not (access.handlers or access.propagate) or not access.isEnabledFor(logging.INFO)
 
 
 def _log_access_quickly() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from api.database import Database
 from api.draining import Draining
@@ -60,14 +61,19 @@ class Parts:
 
 def parts_of(connection: HTTPConnection) -> Parts:
     """The parts of the process that serves this request or WebSocket."""
-    parts = connection.app.state.parts
+    return parts_in(connection.scope)
+
+
+def parts_in(scope: Scope) -> Parts:
+    """The same, of what ASGI says of it."""
+    parts = scope["app"].state.parts
     assert isinstance(parts, Parts)
     return parts
 
 
 def principal_of(connection: HTTPConnection) -> Principal:
     """Who asks: api/authentication.py has let the request in."""
-    principal = connection.state.principal
+    principal = connection.scope["state"]["principal"]
     assert isinstance(principal, Principal)
     return principal
 

@@ -28,7 +28,10 @@ def matches(if_none_match: str | None, tag: str) -> bool:
 
 def preferred_wait(headers: Headers) -> int | None:
     """The seconds of `Prefer: wait=N`, at most 30; what else is preferred is ignored (RFC 7240)."""
-    for preference in ",".join(headers.getlist("prefer")).split(","):
+    given = headers.getlist("prefer")
+    if not given:
+        return None
+    for preference in ",".join(given).split(","):
         found = _WAIT.fullmatch(preference.partition(";")[0].strip().lower())
         if found:
             return min(int(found[1]), int(LONGEST_WAIT))

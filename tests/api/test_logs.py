@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+from typing import Any
+
+import pytest
 
 from tests.conftest import ROOT
 
@@ -27,3 +30,31 @@ def test_a_request_is_logged_like_everything_else() -> None:
     assert (access["level"], access["logger"]) == ("info", "uvicorn.access")
     assert len(access["timestamp"]) == len(other["timestamp"])
     assert access["timestamp"].endswith("Z")
+
+
+SERVING = """
+import logging
+import sys
+import uvicorn
+config = uvicorn.Config("none", **eval(sys.argv[1]))
+from api.logs import configure_logs
+configure_logs()
+print(logging.getLogger("uvicorn.access").hasHandlers())  # as uvicorn asks for each connection
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "asks"),
+    [
+        ({}, True),
+        ({"access_log": False}, False),
+        ({"log_level": "warning"}, False),
+        ({"log_level": "debug"}, True),
+    ],
+)
+def test_who_wants_no_lines_of_requests_does_not_pay_for_them(
+    options: dict[str, Any], asks: bool
+) -> None:
+    command = [sys.executable, "-c", SERVING, repr(options)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == str(asks)
