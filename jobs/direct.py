@@ -331,7 +331,7 @@ def _dumper(type_: sa.types.TypeEngine[Any]) -> tuple[str, Callable[[Any], bytes
     """What PostgreSQL calls that type, and how its values are written as text."""
     if isinstance(type_, sa.ARRAY):
         name, dump = _look_up(_DUMPERS, type_.item_type)
-        return f"{name}[]", partial(_array, dump)
+        return f"{name}[]", partial(_bare_array if dump is _plain else _array, dump)
     return _look_up(_DUMPERS, type_)
 
 
@@ -348,6 +348,11 @@ def _look_up(forms: Mapping[type[Any], T], type_: sa.types.TypeEngine[Any]) -> T
 
 def _plain(value: Any) -> bytes:
     return str(value).encode()
+
+
+def _bare_array(dump: Callable[[Any], bytes], values: Iterable[Any]) -> bytes:
+    """The same of what needs no quotes."""
+    return b"{%s}" % b",".join([b"NULL" if value is None else dump(value) for value in values])
 
 
 def _array(dump: Callable[[Any], bytes], values: Iterable[Any]) -> bytes:

@@ -44,10 +44,8 @@ def _answer(asked: Success | Next, row: tuple[Any, ...] | None) -> Moved | Claim
 
 
 def _success_binds(successes: Sequence[Success]) -> dict[str, list[Any]]:
-    jobs = [each.job_id for each in successes]
     return {
-        "ended_jobs": jobs,
-        "ended_job": jobs,
+        "ended_jobs": [each.job_id for each in successes],
         "ended_fence": [each.attempt for each in successes],
         "ended_returned": [each.result for each in successes],
         "ended_max_rss_bytes": [each.usage.max_rss_bytes for each in successes],
@@ -60,10 +58,8 @@ def _start_binds(starts: Sequence[Next]) -> dict[str, Any]:
     if not starts:
         return {}
     _, _, worker, lease = starts[0]
-    jobs = [each.job_id for each in starts]
     return {
-        "begun_jobs": jobs,
-        "begun_job": jobs,
+        "begun_jobs": [each.job_id for each in starts],
         "begun_fence": [each.attempt for each in starts],
         "begun_holder": worker,
         "begun_lease": lease,
@@ -79,6 +75,7 @@ _HELD = (
 )
 # By key, whatever the size of the table when this is planned; locked before the first is changed.
 _UNLOCKED = col(Job.id) == sa.any_(sa.func.array(_HELD.scalar_subquery()))
+_PLURAL = {"job": "jobs"}  # one parameter, which is read twice
 _COLUMNS: dict[Move, dict[str, sa.types.TypeEngine[Any]]] = {
     Move.SUCCEED: {
         "job": sa.Uuid(),
@@ -95,7 +92,7 @@ _COLUMNS: dict[Move, dict[str, sa.types.TypeEngine[Any]]] = {
 def _part(move: Move, name: str) -> tuple[sa.CTE, sa.Subquery]:
     """What is asked of each, and the move."""
     columns = _COLUMNS[move]
-    arrays = [bind(f"{name}_{key}", sa.ARRAY(type_)) for key, type_ in columns.items()]
+    arrays = [bind(f"{name}_{_PLURAL.get(key, key)}", sa.ARRAY(columns[key])) for key in columns]
     given = sa.func.unnest(*arrays).table_valued(*columns, name=f"{name}_given").render_derived()
     asked = sa.table(f"{name}_asked", *(sa.column(key, type_) for key, type_ in columns.items()))
     which = sa.and_(col(Job.id) == asked.c.job, _UNLOCKED)
