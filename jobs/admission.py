@@ -24,6 +24,37 @@ LIVE = """live AS MATERIALIZED (
     WHERE worker.seen_at > clock_timestamp() - CAST(:lease AS interval)
 )"""
 
+GROUP = "queue, project_id, kind, priority"  #: what jobs have in common that wait in one order
+
+
+def groups(name: str, which: str) -> str:
+    """The CTE `name` of the groups of jobs `which` wait; in a WITH RECURSIVE.
+
+    It jumps along job_to_ring or job_keyed_to_ring from one group to the next (a loose index scan,
+    https://wiki.postgresql.org/wiki/Loose_indexscan), so that its cost is their number, not the
+    backlog's.
+    """
+    return f"""{name} AS (
+    (SELECT {GROUP} FROM job WHERE {which} ORDER BY {GROUP} LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM {name}, LATERAL (
+        SELECT {GROUP} FROM job
+        WHERE {which}
+          AND ({GROUP}) > ({name}.queue, {name}.project_id, {name}.kind, {name}.priority)
+        ORDER BY {GROUP} LIMIT 1
+    ) AS next
+)"""  # noqa: S608 - no value is part of it
+
+
+#: Of groups that are `waiting`: a live worker knows the kind, and nobody has paused it.
+IS_STARTABLE = """EXISTS (
+        SELECT FROM live WHERE live.queue = waiting.queue AND waiting.kind = ANY (live.kinds)
+    ) AND NOT EXISTS (
+        SELECT FROM gate
+        WHERE gate.project_id = waiting.project_id AND paused
+          AND (scope = 'queue' AND name = waiting.queue OR scope = 'kind' AND name = waiting.kind)
+    )"""
+
 #: How the gates stand that `wanted (project_id, scope, name)` names; one that nobody has set is
 #: open. `free`: so many more may be rung; NULL: any number. A bell holds a slot like an attempt,
 #: and of a rate no more bells hang than may start at once: they could be answered all at a time.

@@ -17,11 +17,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from jobs.admission import IS_LIMITED, KEYED, LIVE, PLAIN
+from jobs.admission import GROUP, IS_LIMITED, IS_STARTABLE, KEYED, LIVE, PLAIN, groups
 from jobs.broker import Bell
 from jobs.direct import Direct, together
 from jobs.gates import COUNTING
-from jobs.picks import AGED_EVERY, HAS_LOCKS, PICK_COUNTED, PICK_PLAIN
+from jobs.picks import AGED_EVERY, HAS_LOCKS, PICK_AT_ONCE, PICK_COUNTED, PICK_PLAIN
 
 MOST_REMEMBERED = 10_000  # groups whose last keys are remembered
 QUICK = 0.02  # seconds of a look; the plan for the next one, which takes four milliseconds, is kept
@@ -90,6 +90,19 @@ def survey(connection: Connection, lease: timedelta) -> list[Standing]:
     return [Standing._make((*each, epoch, dispatchers)) for each in standings]
 
 
+def pick_at_once(
+    connection: Connection, queue: str, size: int, lease: timedelta, turns: Turns
+) -> list[Bell]:
+    """The queue's next jobs are marked as by `pick`, of a queue that has not been looked at.
+
+    So a lone job is marked in one round trip. A transaction by itself; none is marked where a job
+    of the queue has a key or anything is limited. Locks and bells as with `pick`.
+    """
+    binds = {"queue": queue, "window": size, "offset": turns.rung, "lease": lease}
+    _, found = together(connection, [(_LOCK, binds), (PICK_AT_ONCE, binds)])
+    return _bells(queue, found, turns)
+
+
 def pick(
     connection: Connection, standing: Standing, size: int, turns: Turns | None = None
 ) -> list[Bell]:
@@ -116,9 +129,13 @@ def pick(
         found = _pick_counted(connection, standing, binds, turns)
     else:
         _, found = together(connection, [(_LOCK, binds), (PICK_PLAIN, binds)])
+    return _bells(standing.queue, found, turns)
+
+
+def _bells(queue: str, found: Sequence[tuple[Any, ...]], turns: Turns) -> list[Bell]:
     turns.rung = (turns.rung + len(found)) % CYCLE
     return [
-        Bell(standing.queue, kind, ((job_id, attempt),), max(0, loudness), is_limited)
+        Bell(queue, kind, ((job_id, attempt),), max(0, loudness), is_limited)
         for job_id, attempt, kind, loudness, is_limited in found
     ]
 
@@ -200,45 +217,20 @@ def begin_epoch(connection: Connection, old: Epoch, new: Epoch) -> bool:
     return connection.execute(_BEGIN_EPOCH, binds).one_or_none() is not None
 
 
-# `waiting` jumps along job_to_ring from one (queue, project, kind, priority) to the next (a loose
-# index scan, https://wiki.postgresql.org/wiki/Loose_indexscan), so its cost is their number, not
-# the backlog's; `keyed` along job_keyed_to_ring, where it jumps over the keys.
-_ORDER = "queue, project_id, kind, priority"
-
-
-def _groups(name: str, which: str) -> str:
-    return f"""{name} AS (
-    (SELECT {_ORDER} FROM job WHERE {which} ORDER BY {_ORDER} LIMIT 1)
-    UNION ALL
-    SELECT next.* FROM {name}, LATERAL (
-        SELECT {_ORDER} FROM job
-        WHERE {which}
-          AND ({_ORDER}) > ({name}.queue, {name}.project_id, {name}.kind, {name}.priority)
-        ORDER BY {_ORDER} LIMIT 1
-    ) AS next
-)"""  # noqa: S608 - no value is part of it, here and below
-
-
 _SURVEY = sa.text(f"""
-WITH RECURSIVE {_groups("plain", PLAIN)},
-{_groups("keyed", KEYED)},
+WITH RECURSIVE {groups("plain", PLAIN)},
+{groups("keyed", KEYED)},
 {LIVE},
 startable AS MATERIALIZED (
     SELECT waiting.* FROM (
         SELECT *, false AS is_keyed FROM plain UNION ALL SELECT *, true FROM keyed
     ) AS waiting
-    WHERE EXISTS (
-        SELECT FROM live WHERE live.queue = waiting.queue AND waiting.kind = ANY (live.kinds)
-    ) AND NOT EXISTS (
-        SELECT FROM gate
-        WHERE gate.project_id = waiting.project_id AND paused
-          AND (scope = 'queue' AND name = waiting.queue OR scope = 'kind' AND name = waiting.kind)
-    )
+    WHERE {IS_STARTABLE}
 ),
 grouped AS (
     SELECT queue, array_agg(project_id) AS projects, array_agg(kind) AS kinds,
            array_agg(priority) AS priorities, array_agg(is_keyed) AS keyed
-    FROM (SELECT * FROM startable ORDER BY {_ORDER}, is_keyed) AS sorted GROUP BY queue
+    FROM (SELECT * FROM startable ORDER BY {GROUP}, is_keyed) AS sorted GROUP BY queue
 )
 SELECT coalesce(jsonb_agg(jsonb_build_array(
            served.queue, served.slots,

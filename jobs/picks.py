@@ -11,7 +11,16 @@ there, never by the backlog.
 
 import sqlalchemy as sa
 
-from jobs.admission import GATES, IS_LIMITED, KEYED, PLAIN, UNEXPIRED
+from jobs.admission import (
+    GATES,
+    IS_LIMITED,
+    IS_STARTABLE,
+    KEYED,
+    LIVE,
+    PLAIN,
+    UNEXPIRED,
+    groups,
+)
 from jobs.direct import Direct
 
 STEP = 60  # seconds in the queue that make up for one priority
@@ -85,39 +94,69 @@ _LOUDNESS = f"""CASE
            ELSE marked.priority
        END"""  # noqa: S608
 
-_PICK_PLAIN = sa.text(f"""
-WITH {_HANGING},
-room AS MATERIALIZED (
-    SELECT CASE WHEN {IS_LIMITED} OR current_setting('{HAS_LOCKS}', true) IS DISTINCT FROM 'true'
-                THEN 0 ELSE {_LEFT} END AS count
-),
-candidate AS (
-    SELECT next.*
-    FROM unnest(CAST(:projects AS text[]), CAST(:kinds AS text[]), CAST(:priorities AS smallint[]))
-         AS wanted (project_id, kind, priority),
-    LATERAL ({_PLAIN}) AS next
-),
+_IS_BARRED = f"{IS_LIMITED} OR current_setting('{HAS_LOCKS}', true) IS DISTINCT FROM 'true'"
+
+
+def _pick_plain(wanted: str, is_barred: str) -> str:
+    """`wanted`: CTEs, the last of which has the groups that may be started."""
+    return f"""
+{wanted},
+{_HANGING},
+room AS MATERIALIZED (SELECT CASE WHEN {is_barred} THEN 0 ELSE {_LEFT} END AS count),
+candidate AS (SELECT next.* FROM wanted, LATERAL ({_PLAIN}) AS next),
 ordered AS (
     SELECT *, row_number() OVER (ORDER BY priority DESC, queued_at, id) AS place FROM candidate
 ),
 {_CHOOSE}
 SELECT marked.id, marked.attempt, marked.kind, {_LOUDNESS} AS loudness, false AS is_limited
 FROM marked JOIN chosen USING (id) ORDER BY place
-""")  # noqa: S608
+"""  # noqa: S608
+
+
+_BELL = {
+    "id": sa.Uuid,
+    "attempt": sa.Integer,
+    "kind": sa.Text,
+    "loudness": sa.Integer,
+    "is_limited": sa.Boolean,
+}
+_WINDOW = (
+    sa.bindparam("queue", type_=sa.Text),
+    sa.bindparam("window", type_=sa.Integer),
+    sa.bindparam("offset", type_=sa.Integer),
+)
+_PICK_PLAIN = sa.text(
+    _pick_plain(
+        """WITH wanted AS (
+    SELECT * FROM unnest(CAST(:projects AS text[]), CAST(:kinds AS text[]),
+                         CAST(:priorities AS smallint[])) AS row (project_id, kind, priority)
+)""",
+        _IS_BARRED,
+    )
+)
 #: Where nothing is limited and no job has a key. Marks nothing if that has changed meanwhile, or
 #: where the transaction has not got its locks.
 PICK_PLAIN = Direct(
     "lading_pick",
     _PICK_PLAIN.bindparams(
-        sa.bindparam("queue", type_=sa.Text),
+        *_WINDOW,
         sa.bindparam("projects", type_=sa.ARRAY(sa.Text)),
         sa.bindparam("kinds", type_=sa.ARRAY(sa.Text)),
         sa.bindparam("priorities", type_=sa.ARRAY(sa.Integer)),
-        sa.bindparam("window", type_=sa.Integer),
-        sa.bindparam("offset", type_=sa.Integer),
-    ).columns(
-        id=sa.Uuid, attempt=sa.Integer, kind=sa.Text, loudness=sa.Integer, is_limited=sa.Boolean
-    ),
+    ).columns(**_BELL),
+)
+_PICK_AT_ONCE = sa.text(
+    _pick_plain(
+        f"""WITH RECURSIVE {groups("plain", f"{PLAIN} AND queue = :queue")},
+{LIVE},
+wanted AS (SELECT * FROM plain AS waiting WHERE {IS_STARTABLE})""",  # noqa: S608
+        f"{_IS_BARRED} OR EXISTS (SELECT FROM job WHERE {KEYED} AND queue = :queue)",
+    )
+)
+#: The same without having looked at the queue. Marks nothing where a job there has a key.
+PICK_AT_ONCE = Direct(
+    "lading_pick_at_once",
+    _PICK_AT_ONCE.bindparams(*_WINDOW, sa.bindparam("lease", type_=sa.Interval)).columns(**_BELL),
 )
 
 _KEY = "(queue, project_id, kind, priority, concurrency_key)"

@@ -12,10 +12,10 @@ from sqlmodel import col
 from jobs import dispatch
 from jobs.broker import Bell
 from jobs.direct import Direct
-from jobs.dispatch import Epoch, Standing
+from jobs.dispatch import Epoch, Standing, Turns
 from jobs.gating import Gate
 from jobs.models import Dispatcher, Job
-from jobs.picks import _PICK_PLAIN, HAS_LOCKS
+from jobs.picks import _PICK_AT_ONCE, _PICK_PLAIN, HAS_LOCKS
 from jobs.states import JobState
 from tests.jobs.making import LEASE, make_job, read_job
 from tests.jobs.ringing import add_job, add_worker, count_rung
@@ -184,6 +184,63 @@ def test_two_dispatchers_never_fill_one_window_together(
         assert jobs_of(bells) == backlog[:4]
 
 
+def test_at_once_the_same_is_rung_as_after_a_look(connection: Connection) -> None:
+    connection.execute(text("INSERT INTO project (id, name) VALUES ('p2', 'p2'), ('p3', 'p3')"))
+    add_worker(connection, kinds=["test.a", "test.b"])
+    past = func.clock_timestamp() - timedelta(hours=1)
+    for project in ("default", "p2", "p3"):
+        for kind in ("test.a", "test.b", "test.orphan"):
+            for priority in (9, 5, 0):
+                add_job(connection, project_id=project, kind=kind, priority=priority)
+        add_job(connection, project_id=project, kind="test.a", expires_at=past)
+        add_job(connection, project_id=project, kind="test.a", rung_at=past)
+        add_job(connection, project_id=project, kind="test.b", queued_at=past)
+        add_job(connection, project_id=project, kind="test.b", queue="other")
+    paused = insert(Gate).values(scope="queue", name="default", paused=True)
+    connection.execute(paused, {"project_id": "p2"})
+    connection.execute(paused, {"project_id": "p3", "scope": "kind", "name": "test.a"})
+    for size in (3, 4, 8, 100):
+        [standing] = [each for each in dispatch.survey(connection, LEASE) if each.kinds]
+        with connection.begin_nested() as look:
+            wanted = dispatch.pick(connection, standing, size, Turns(rung=size))
+            look.rollback()
+        with connection.begin_nested() as glance:
+            found = pick_at_once(connection, size, Turns(rung=size))
+            glance.rollback()
+        assert found == wanted
+        assert len(wanted) == min(size - 3, 11)
+
+
+def pick_at_once(connection: Connection, size: int, turns: Turns | None = None) -> list[Bell]:
+    return dispatch.pick_at_once(connection, "default", size, LEASE, turns or Turns())
+
+
+def test_at_once_nothing_is_rung_that_would_have_to_be_counted(connection: Connection) -> None:
+    add_worker(connection)
+    plain = add_job(connection)
+    for barred in (
+        insert(Gate).values(project_id="p2", scope="kind", name="test.other", concurrency=1),
+        update(Job).values(concurrency_key="a", concurrency_limit=1),
+    ):
+        with connection.begin_nested() as barring:
+            connection.execute(barred)
+            assert pick_at_once(connection, 4) == []
+            barring.rollback()
+    assert jobs_of(pick_at_once(connection, 4)) == [plain]
+
+
+def test_at_once_and_after_a_look_no_window_is_filled_twice(
+    engine: Engine, backlog: list[UUID]
+) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        with first.begin():
+            [standing] = dispatch.survey(first, LEASE)
+            assert jobs_of(dispatch.pick(first, standing, 2)) == backlog[:2]
+            assert pick_at_once(second, 4) == []  # the first holds the queue
+        assert jobs_of(pick_at_once(second, 4)) == backlog[2:4]
+        assert pick_at_once(second, 4) == []
+
+
 def test_a_locked_job_is_passed_over(engine: Engine, backlog: list[UUID]) -> None:
     with engine.begin() as holder, engine.begin() as dispatcher:
         holder.execute(select(col(Job.id)).where(col(Job.id) == backlog[0]).with_for_update())
@@ -224,6 +281,9 @@ def test_a_large_backlog_is_not_walked(connection: Connection, is_analyzed: bool
     connection.execute(text(f"SET LOCAL {HAS_LOCKS} = 'true'"))
     assert rows_read(connection, _PICK_PLAIN, **binds, window=10) < 100
     assert count_rung(connection) == 10
+    at_once = {"queue": "default", "lease": LEASE, "offset": 0, "window": 20}
+    assert rows_read(connection, _PICK_AT_ONCE, **at_once) < 100
+    assert count_rung(connection) == 20
 
 
 @pytest.mark.parametrize("is_analyzed", [False, True])

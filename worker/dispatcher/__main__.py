@@ -76,7 +76,8 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
     lease = settings.lease
     epoch = threading.Event()
     watched = partial(Loop, is_watched=True)
-    dispatch = watched("dispatch", Dispatch(Broker(settings), lease, epoch), transactional)
+    ringing = Dispatch(Broker(settings), lease, epoch)
+    dispatch = watched("dispatch", ringing, transactional)
     calls = {
         "dispatch": dispatch,
         "release": watched("release", Release(hints, dispatch.nudge), single),
@@ -102,7 +103,7 @@ def make_services(settings: Settings) -> tuple[list[Loop], Wake]:
     ]
     wake = Wake(
         broker_url,
-        [dispatch.nudge, calls["release"].nudge],
+        [ringing.expect, dispatch.nudge, calls["release"].nudge],
         on_schedules=calls["schedules"].nudge,
         on_bus=calls["pending"].nudge,
     )

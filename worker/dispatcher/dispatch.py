@@ -45,9 +45,6 @@ class Hanging(NamedTuple):
     most: int  #: so many were there, and have been rung since: not more hang, as far as one knows
 
 
-NEVER = Hanging(-math.inf, 0)
-
-
 class Dispatch:
     """Keeps every queue's window full, as long as the broker answers.
 
@@ -65,6 +62,9 @@ class Dispatch:
         self._is_away = False  #: the broker
         self._refusals = 0  #: of bells, without a success since
         self._hanging: dict[str, Hanging] = {}  #: by queue
+        self._windows: dict[str, Window] = {}  #: at the last look, by queue
+        self._rang_in: str | None = None  #: queue, the last one
+        self._expects = False  #: a job, of which there was a hint
         self._epoch: UUID | None = None
         self._has_bells = False  #: that nobody had answered at the last look
         self._dispatchers = 1  #: that lived then, this one included
@@ -72,23 +72,37 @@ class Dispatch:
     def turn(self, connection: Connection) -> Rest:
         if not self._has_begun.is_set():
             return Rest(IDLE)
+        bells = self._pick_at_once(connection)
+        if not self._ring(connection, bells):
+            return self._pause()
         windows = self._look(connection)
-        if self._lists.is_due:
-            with connection.begin():
-                self._lists.learn(connection)
         try:
             windows = [self._shorten(each) for each in windows]
+            bells, rest = self._fill(connection, windows, bells)
+            self._ask_again(bells)
         except BrokerUnavailable as error:
             self._say_away(error)
             return Rest(BROKER_PAUSE, least=BROKER_PAUSE)
         self._is_away = False
-        return self._fill(connection, windows)
+        if self._lists.is_due:
+            with connection.begin():
+                self._lists.learn(connection)
+        return rest
 
     def end(self, connection: Connection) -> None:
         pass
 
-    def _fill(self, connection: Connection, windows: list[Window]) -> Rest:
-        """First what is not counted, a transaction each; the others together."""
+    def expect(self) -> None:
+        """Something has come, of which the next turn may find out. From any thread."""
+        self._expects = True
+
+    def _fill(
+        self, connection: Connection, windows: list[Window], rung: list[Bell]
+    ) -> tuple[list[Bell], Rest]:
+        """First what is not counted, a transaction each; the others together.
+
+        All bells that hang now, of which some were `rung` before.
+        """
         plain = [each for each in windows if not each.standing.is_counted]
         counted = [each for each in windows if each.standing.is_counted]
         bells, has_backlog = self._pick(connection, plain)
@@ -99,9 +113,13 @@ class Dispatch:
             has_rung = self._ring(connection, more)
             bells, has_backlog = [*bells, *more], has_backlog or has_more
         if not has_rung:
-            pause = min(LONGEST_PAUSE, BROKER_PAUSE * 2.0 ** (self._refusals - 1))
-            return Rest(pause, least=pause)
-        return self._rest(_count(bells), has_backlog)
+            return rung, self._pause()
+        bells = [*rung, *bells]
+        return bells, self._rest(_count(bells), has_backlog)
+
+    def _pause(self) -> Rest:
+        pause = min(LONGEST_PAUSE, BROKER_PAUSE * 2.0 ** (self._refusals - 1))
+        return Rest(pause, least=pause)
 
     def _rest(self, bells: int, has_backlog: bool) -> Rest:
         now = time.monotonic()
@@ -113,11 +131,31 @@ class Dispatch:
         is_idle = not (is_busy or self._has_bells or self._lists.is_learning)
         return Rest(BUSY if is_busy else IDLE, least=least, heeds_after=HEEDS if is_idle else None)
 
+    def _pick_at_once(self, connection: Connection) -> list[Bell]:
+        """What is expected where the last one came, if that had room: before any look."""
+        window = self._windows.get(self._rang_in or "") if self._expects else None
+        self._expects = False
+        if window is None or not self._has_place(window):
+            return []
+        queue = window.standing.queue
+        picked = dispatch.pick_at_once(
+            connection, queue, window.size, self._lease, self._turns[queue]
+        )
+        self._note(queue, len(picked))
+        return self._lists.put_together(picked, window.standing.slots)
+
+    def _has_place(self, window: Window) -> bool:
+        """Whether neither a window nor the broker was full, as far as one knows without asking."""
+        standing, size = window
+        has_room = standing.rung < size and not standing.is_counted
+        hanging = self._hanging.get(standing.queue)
+        return has_room and hanging is not None and hanging.most + size <= MOST_HANGING * size
+
     def _look(self, connection: Connection) -> list[Window]:
         """Every queue's window, where something waits for it."""
         now = time.monotonic()
-        windows = []
         self._has_bells = False
+        self._windows = {}
         for standing in dispatch.survey(connection, self._lease):
             if standing.epoch != self._epoch:  # marks have gone that nobody has answered
                 self._epoch = standing.epoch
@@ -125,9 +163,9 @@ class Dispatch:
             self._has_bells = self._has_bells or standing.rung > 0
             self._dispatchers = standing.dispatchers
             starts = self._paces[standing.queue].see(now, standing.rung)
-            if standing.kinds:
-                windows.append(Window(standing, dispatch.window(standing.slots, starts)))
-        return windows
+            size = dispatch.window(standing.slots, starts)
+            self._windows[standing.queue] = Window(standing, size)
+        return [each for each in self._windows.values() if each.standing.kinds]
 
     def _shorten(self, window: Window) -> Window:
         """Only so long that the broker holds at most MOST_HANGING of them.
@@ -138,12 +176,32 @@ class Dispatch:
         standing, size = window
         if standing.rung >= size:
             return window
-        now, most = time.monotonic(), MOST_HANGING * size
-        asked_at, hanging = self._hanging.get(standing.queue, NEVER)
-        if now > asked_at + ASK_EVERY or hanging + size - standing.rung > most:
-            hanging = self._broker.queue_length(standing.queue)
-            self._hanging[standing.queue] = Hanging(now, hanging)
-        return Window(standing, min(size, standing.rung + max(0, most - hanging)))
+        most = MOST_HANGING * size
+        known = self._hanging.get(standing.queue)
+        hanging = math.inf if known is None else known.most
+        if hanging + size - standing.rung > most:
+            hanging = self._ask(standing.queue)
+        return Window(standing, min(size, standing.rung + max(0, most - int(hanging))))
+
+    def _ask_again(self, bells: list[Bell]) -> None:
+        """How many hang where these do now: so that nobody waits for the answer later."""
+        for queue in {bell.queue for bell in bells}:
+            hanging = self._hanging.get(queue)
+            if hanging is not None and time.monotonic() > hanging.asked_at + ASK_EVERY:
+                self._ask(queue)
+
+    def _ask(self, queue: str) -> int:
+        hanging = self._broker.queue_length(queue)
+        self._hanging[queue] = Hanging(time.monotonic(), hanging)
+        return hanging
+
+    def _note(self, queue: str, picked: int) -> None:
+        """So many are about to be rung for."""
+        self._paces[queue].ring(picked)
+        if picked:
+            self._rang_in = queue
+        if (hanging := self._hanging.get(queue)) is not None:
+            self._hanging[queue] = hanging._replace(most=hanging.most + picked)
 
     def _pick(self, connection: Connection, windows: list[Window]) -> tuple[list[Bell], bool]:
         """The bells to ring, and whether more is left than the windows or limits have room for."""
@@ -153,9 +211,7 @@ class Dispatch:
             turns = self._turns[standing.queue]
             has_room = standing.rung < size
             picked = dispatch.pick(connection, standing, size, turns) if has_room else []
-            self._paces[standing.queue].ring(len(picked))
-            if (hanging := self._hanging.get(standing.queue)) is not None:
-                self._hanging[standing.queue] = hanging._replace(most=hanging.most + len(picked))
+            self._note(standing.queue, len(picked))
             bells += self._lists.put_together(picked, standing.slots)
             is_full = standing.rung + len(picked) >= size
             has_backlog = has_backlog or is_full or standing.is_counted
