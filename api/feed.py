@@ -5,15 +5,27 @@ A hint that comes before its turn waits, and `is_behind` says that the log has t
 and no I/O here: api/hub.py brings both.
 """
 
-from collections.abc import Callable
+from typing import Protocol
 from uuid import UUID
 
-from api.recorded import Hint, Page, Recorded
+from api.recorded import Hint, Page, Recorded, as_recorded, type_of
 from jobs.events import ENDINGS, key_of
 
 KEPT_EVENTS = 256  # a reader that is further behind reads the log by itself
 KEPT_CHARACTERS = 1024 * 1024  # of JSON: log lines may be long
 MAX_EARLY = 256  # hints; what is not kept comes from the log
+_ENDINGS = frozenset(each.encode() for each in ENDINGS)
+
+
+class Waits(Protocol):
+    """Who waits for a feed's events: api.follower.Waiter."""
+
+    def wake(self) -> None:
+        """It looks again."""
+
+    def accept(self, seq: int, event: bytes) -> bool:
+        """Whether it has the newest event now, and need not be woken for it."""
+        ...
 
 
 class Feed:
@@ -29,7 +41,7 @@ class Feed:
         self.key = key_of(job_id)
         self.newest: int | None = None  #: everything up to this `seq` is known
         self.is_gone = False  #: the job was deleted
-        self.waiting: set[Callable[[], None]] = set()  #: what wakes its readers
+        self.waiting: set[Waits] = set()
         self.heard = 0  #: the highest `seq` that anybody has spoken of
         self._kept: list[Recorded] = []
         self._characters = 0
@@ -55,6 +67,29 @@ class Feed:
         if not self._kept or self._kept[0].seq > seq + 1:
             return None
         return self._kept[seq + 1 - self._kept[0].seq :]
+
+    def pass_on(self, message: bytes) -> bool:
+        """The hint was the next event, and its readers have it or are woken; False: `hear` it.
+
+        What all of them have is not kept. Who comes later has the log.
+        """
+        newest = self.newest
+        if newest is None or self.heard > newest:
+            return False
+        seq = newest + 1
+        type_ = type_of(message, seq)
+        if type_ is None:
+            return False
+        self.heard = self.newest = seq
+        self._ended = type_ in _ENDINGS
+        if late := [waiter for waiter in self.waiting if not waiter.accept(seq, message)]:
+            self._append(as_recorded(seq, type_, message))
+            for waiter in late:
+                waiter.wake()
+        elif self._kept:
+            self._kept.clear()
+            self._characters = 0
+        return True
 
     def hear(self, hint: Hint) -> bool:
         """The event is known, or (True) the log has to be read for it."""
@@ -110,8 +145,8 @@ class Feed:
 
     def wake(self) -> None:
         """Its readers look again."""
-        for wake in tuple(self.waiting):
-            wake()
+        for waiter in tuple(self.waiting):
+            waiter.wake()
 
     def _settle(self, newest: int, heard: int) -> None:
         """What was heard and is not in the log has never been; what was heard since may be."""

@@ -1,7 +1,7 @@
 """Two ways to wait for a job's events: to follow them all, and to be woken by any."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol, Self
 
@@ -24,6 +24,18 @@ class Watching(Protocol):
 
     async def read_page(self, project_id: str, feed: Feed, after: int) -> Page:
         """What the log has after that `seq`. JobNotFound, DatabaseUnavailable."""
+        ...
+
+
+class Way(Protocol):
+    """How events go to a reader without a task, as long as none of them has to wait."""
+
+    def send(self, events: Sequence[Recorded]) -> int:
+        """As many of them as do not have to wait are on their way: so many."""
+        ...
+
+    def send_one(self, event: bytes) -> bool:
+        """This one is on its way; False: nothing was done."""
         ...
 
 
@@ -54,6 +66,11 @@ class Waiter:
         self._is_woken = True
         if self._waking is not None and not self._waking.done():
             self._waking.set_result(None)
+
+    def accept(self, _seq: int, _event: bytes) -> bool:
+        """Whoever waits for any event reads it elsewhere."""
+        self.wake()
+        return True
 
     async def _wait_until(self, deadline: float | None) -> bool:
         """Whether it was woken before the deadline of the event loop's clock."""
@@ -99,7 +116,7 @@ class Follower(Waiter):
     """
 
     __slots__ = (
-        *("hand_over", "is_gone", "is_over"),
+        *("is_gone", "is_over", "way"),
         *("_first", "_project_id", "_seq", "_stays", "_stopped"),
     )
 
@@ -119,21 +136,32 @@ class Follower(Waiter):
         self._stopped = False
         self.is_over = False  #: the final event was handed out, or there was nothing left
         self.is_gone = False  #: the job was deleted meanwhile
-        #: Takes as many of the events as it can at once, and says how many, while `wait` waits.
-        self.hand_over: Callable[[Sequence[Recorded]], int] | None = None
+        #: Of one that stays, while `wait` waits.
+        self.way: Way | None = None
 
     def wake(self) -> None:
-        """It looks again; what `hand_over` takes wakes no task."""
-        hand_over = self.hand_over
-        if hand_over is None or not self._give(hand_over):
+        """It looks again; what goes its `way` wakes no task."""
+        way = self.way
+        if way is None or not self._give(way):
             super().wake()
 
-    def _give(self, hand_over: Callable[[Sequence[Recorded]], int]) -> bool:
+    def accept(self, seq: int, event: bytes) -> bool:
+        """Whether its reader has this event now; not where it does not have all before."""
+        way = self.way
+        # Whatever may end the reader wakes it: nothing else has to be looked at.
+        if way is None or self._waking is None or self._is_woken or self._seq != seq - 1:
+            return False
+        if not way.send_one(event):
+            return False
+        self._seq = seq
+        return True
+
+    def _give(self, way: Way) -> bool:
         """Whether that was all."""
         if self._waking is None or self._is_woken or self._is_done:
             return False  # its task is at it
         events = self.feed.after(self._seq)
-        if not events or not (taken := hand_over(events)):
+        if not events or not (taken := way.send(events)):
             return False
         self._seq = events[taken - 1].seq
         self._look_for_the_end()

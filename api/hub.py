@@ -110,13 +110,13 @@ class Hub:
     def join(self, waiter: Waiter) -> None:
         """From now on the waiter's feed wakes it."""
         waiter.feed = self._feeds.setdefault(waiter.feed.key, waiter.feed)
-        waiter.feed.waiting.add(waiter.wake)
+        waiter.feed.waiting.add(waiter)
         self._subscription.want()
 
     def leave(self, waiter: Waiter) -> None:
         """It is not woken any more, if it was."""
         feed = waiter.feed
-        feed.waiting.discard(waiter.wake)
+        feed.waiting.discard(waiter)
         if not feed.waiting and self._feeds.get(feed.key) is feed:
             del self._feeds[feed.key]
         self._rest_if_unwatched()
@@ -153,13 +153,15 @@ class Hub:
         return page
 
     def _hear(self, message: bytes) -> None:
-        if message == PUBLISHED:
+        feed = self._feeds.get(hinted_job(message))
+        if feed is None and message == PUBLISHED:
             self._call(Topic.BUS)
             return
         for heard in self._of_jobs:
             heard()
-        feed = self._feeds.get(hinted_job(message))
-        if feed is not None and (hint := read_hint(message)) is not None and feed.hear(hint):
+        if feed is None or feed.pass_on(message):
+            return
+        if (hint := read_hint(message)) is not None and feed.hear(hint):
             self._due.set()
 
     def _hints_begin(self) -> None:

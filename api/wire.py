@@ -8,6 +8,7 @@ thousand sockets. Whatever is not quite so simple goes the usual way (decision 1
 Pings go the same way, with an event where there is one (api/keepalive.py).
 """
 
+import asyncio
 import struct
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -21,12 +22,14 @@ PING_EVERY = 20  # seconds: uvicorn's default; who sets another interval has uvi
 _TEXT, _PING = 0x81, 0x89  # the first byte of a whole text frame, and of a ping (RFC 6455 §5.2)
 _SHORT, _LONG = 126, 65536  # bytes; from these on the length takes two bytes more, or eight
 _MIDDLE_HEAD, _LONG_HEAD = struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
+_USUAL = 512  # bytes; most events are shorter
+_HEADS = [_MIDDLE_HEAD(_TEXT, 126, length) for length in range(_USUAL)]
 
 
 class Wire:
     """Of one socket that was accepted. For the event loop's thread alone."""
 
-    __slots__ = ("_connection", "_ping", "send")
+    __slots__ = ("_connection", "_ping", "_transport", "send")
 
     def __init__(self, scope: Scope) -> None:
         #: OSError when the client has left
@@ -34,6 +37,7 @@ class Wire:
         server = getattr(self.send, "__self__", None)
         is_known = type(server) is WebSocketsSansIOProtocol and not server.conn.extensions
         self._connection: WebSocketsSansIOProtocol | None = server if is_known else None
+        self._transport: asyncio.Transport | None = None  # once the handshake is over
         self._ping: bytes | None = None  # that goes out with the next frame
 
     @property
@@ -43,18 +47,27 @@ class Wire:
 
     def write(self, text: str) -> bool:
         """The frame is on its way; False: nothing was done, `send` has to do it."""
-        to = self._connection
-        if to is None or to.close_sent or to.disconnected or not to.handshake_complete:
+        return self.write_text(text.encode())
+
+    def write_text(self, payload: bytes) -> bool:
+        """The same for a text that is UTF-8 already."""
+        to, transport = self._connection, self._transport or self._opened()
+        if to is None or transport is None or to.close_sent:
             return False
-        transport = to.transport
-        if not to.writable.is_set() or transport.is_closing():
+        # What is there to be sent is asked where `write` looks, too, not in the server's Event.
+        if transport.is_closing() or transport.get_write_buffer_size():
             return False
-        payload = text.encode()
         frame = frame_head(len(payload)) + payload
         if self._ping is not None:
             frame += self._take_ping(to, self._ping)
         transport.write(frame)
         return True
+
+    def _opened(self) -> asyncio.Transport | None:
+        to = self._connection
+        if to is not None and to.handshake_complete:
+            self._transport = to.transport
+        return self._transport
 
     def take_over_pings(self) -> bool:
         """The server pings no more; False: it goes on, in its own way."""
@@ -92,6 +105,8 @@ def frame_head(length: int) -> bytes:
     """What stands before a text of so many bytes in one unmasked frame."""
     if length < _SHORT:
         return bytes((_TEXT, length))
+    if length < _USUAL:
+        return _HEADS[length]
     if length < _LONG:
         return _MIDDLE_HEAD(_TEXT, 126, length)
     return _LONG_HEAD(_TEXT, 127, length)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from api.tail import FeedReader
 from api.ws.events import follow_events
 from api.ws.frames import JOB, Filter, SubscribeEvents, SubscribeJob, SubscribeJobs
 from api.ws.session import Session
+from api.ws.shortcut import Shortcut
 from jobs.errors import DatabaseUnavailable, JobsError
 from jobs.feed import FeedEvent, FeedFilter, Position
 from jobs.pages import page_jobs
@@ -58,7 +58,7 @@ async def _follow_job(session: Session, frame: SubscribeJob) -> None:
             await follower.open()
             await _send_snapshot(session, frame.id, job)
         start = f'{{"type":"event","id":{json.dumps(frame.id)},"event":'
-        follower.hand_over = partial(session.send_at_once, start)
+        follower.way = Shortcut(session, start)
         while not follower.is_stopped:
             await follower.wait()
             async with session.turn:

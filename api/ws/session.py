@@ -65,9 +65,9 @@ class Session:
     """A socket that was accepted. To be used on the event loop's thread."""
 
     __slots__ = (
-        *("actor", "commands", "members", "parts", "principal", "subscriptions", "turn"),
-        *("_ended", "_farewell", "_is_late", "_sending", "_slow_until", "_tasks"),
-        *("_websocket", "_wire"),
+        *("actor", "commands", "hindrances", "members", "parts", "principal", "slow_until"),
+        *("subscriptions", "turn", "wire"),
+        *("_ended", "_farewell", "_sending", "_tasks", "_websocket"),
     )
 
     def __init__(self, websocket: WebSocket, parts: Parts, principal: Principal) -> None:
@@ -77,13 +77,14 @@ class Session:
         self.subscriptions: dict[str, asyncio.Task[None]] = {}
         self.members: dict[str, Member] = {}  #: of subscriptions with a consumer
         self.commands = asyncio.Semaphore(COMMANDS_IN_FLIGHT)
-        self._websocket, self._wire = websocket, Wire(websocket.scope)
+        self.wire = Wire(websocket.scope)
+        self.hindrances = 0  #: frames that have to wait, and the end: nothing may be sent at once
+        self.slow_until = 0.0  #: of the event loop's clock; 0: it is not slow
+        self._websocket = websocket
         self._sending = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._farewell: Farewell | None = None
-        self._slow_until = 0.0
-        self._is_late = False  # a frame that was begun has to wait
 
     @property
     def is_ended(self) -> bool:
@@ -107,6 +108,7 @@ class Session:
         """The socket is closed like that soon; None: the client has left."""
         if not self._ended.done():
             self._farewell = farewell
+            self.hindrances += 1
             self._ended.set_result(None)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -119,7 +121,7 @@ class Session:
     async def run(self, read: Coroutine[Any, Any, None]) -> None:
         """Until it is over; `read` takes the client's frames."""
         self.spawn(read)
-        self.parts.keepalive.begin(self._wire)
+        self.parts.keepalive.begin(self.wire)
         try:
             with suppress(Ended):
                 if self.parts.draining.is_set:
@@ -127,7 +129,7 @@ class Session:
                 await self.send(self._welcome())
                 await self._ended
         finally:
-            self.parts.keepalive.end(self._wire)
+            self.parts.keepalive.end(self.wire)
         followed = [*self.subscriptions]
         tasks = [*self._tasks]
         for task in tasks:
@@ -171,26 +173,25 @@ class Session:
 
     def send_at_once(self, start: str, events: Sequence[Recorded]) -> int:
         """As many of the events as do not have to wait are on their way: so many."""
-        if self._ended.done() or self._is_late or self._sending.locked() or self._is_slow:
+        if self.hindrances or self._is_slow:
             return 0
         for number, event in enumerate(events, 1):
             text = f"{start}{event.json}}}"
-            if self._wire.write(text):
+            if self.wire.write(text):
                 continue
             try:
-                rest = begin(self._wire.send(text_frame(text)))
+                rest = begin(self.wire.send(text_frame(text)))
             except OSError:
                 self.end(None)
                 return number
             if rest is not None:
-                self._is_late = True
+                self.hindrances += 1
                 self.spawn(self._finish(rest))
                 return number
         return len(events)
 
     async def _finish(self, sending: Awaitable[None]) -> None:
         async with self._sending:
-            self._is_late = False
             await self._in_time(sending)
 
     async def send_feed(self, frame_id: str, marked: Sequence[Marked], epoch: str) -> None:
@@ -215,7 +216,9 @@ class Session:
 
     @property
     def _is_slow(self) -> bool:
-        return self._slow_until > 0 and asyncio.get_running_loop().time() < self._slow_until
+        if self.slow_until and asyncio.get_running_loop().time() >= self.slow_until:
+            self.slow_until = 0.0
+        return self.slow_until > 0
 
     async def _send(self, text: str) -> None:
         async with self._sending:
@@ -227,10 +230,14 @@ class Session:
                 self.end(None)
                 raise Ended from None
             if rest is not None:
+                self.hindrances += 1
                 await self._in_time(rest)
 
     async def _in_time(self, sending: Awaitable[None]) -> None:
-        """A frame that had to wait is on its way; one that had not says nothing of the client."""
+        """A frame that had to wait is on its way; one that had not says nothing of the client.
+
+        It is one of the hindrances, until it is.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -242,8 +249,10 @@ class Session:
         except (OSError, WebSocketDisconnect):
             self.end(None)
             raise Ended from None
+        finally:
+            self.hindrances -= 1
         if (now := loop.time()) - began > SLUGGISH:
-            self._slow_until = now + SLUGGISH_FOR
+            self.slow_until = now + SLUGGISH_FOR
 
     def _bad_frame(self, reason: str) -> Ended:
         self.end(Farewell(codes.BAD_REQUEST, reason))

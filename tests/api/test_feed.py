@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -21,7 +22,8 @@ TYPES = ["progress", "log", "queued", "failed", "cancelled", "succeeded"]
 
 
 def event(seq: int, type_: str = "progress", size: int = 0) -> Recorded:
-    return Recorded(seq, type_, "x" * size or f"event {seq}")
+    view = EventView(JOB, seq, type_, datetime(2026, 11, 21, tzinfo=UTC), 1, {"x": "x" * size})
+    return Recorded(seq, type_, view.json())
 
 
 def page(log: list[Recorded], after: int, limit: int = 1000) -> Page:
@@ -36,7 +38,18 @@ class Reader:
     def __init__(self, after: int, feed: Feed, log: list[Recorded]) -> None:
         self.first = self.seq = after
         self.got: list[Recorded] = []
+        self.is_at_rest = False  #: takes what comes next
         self.read(feed, log, known=None)
+
+    def accept(self, seq: int, told: bytes) -> bool:
+        if not self.is_at_rest or self.seq != seq - 1:
+            return False
+        self.got.append(Recorded(seq, json.loads(told)["type"], told.decode()))
+        self.seq = seq
+        return True
+
+    def wake(self) -> None:
+        self.is_at_rest = False
 
     def read(self, feed: Feed, log: list[Recorded], known: list[Recorded] | None) -> None:
         """`known` is what the feed has for it."""
@@ -68,18 +81,21 @@ class Feeding(RuleBasedStateMachine):
     @rule(data=st.data(), is_whole=st.booleans())
     def hint(self, data: st.DataObject, is_whole: bool) -> None:
         told = data.draw(st.sampled_from(self.log[-6:]))
-        self.feed.hear(Hint(told.seq, told if is_whole else None))
+        if not (is_whole and self.feed.pass_on(told.json.encode())):
+            self.feed.hear(Hint(told.seq, told if is_whole else None))
 
     @rule(data=st.data())
     def join(self, data: st.DataObject) -> None:
         after = data.draw(st.integers(0, len(self.log)))
         self.readers.append(Reader(after, self.feed, self.log))
+        self.feed.waiting.add(self.readers[-1])
 
     @precondition(lambda self: self.readers)
     @rule(data=st.data())
     def read(self, data: st.DataObject) -> None:
         reader = data.draw(st.sampled_from(self.readers))
         reader.read(self.feed, self.log, self.feed.after(reader.seq))
+        reader.is_at_rest = data.draw(st.booleans())
 
     @precondition(lambda self: self.feed.newest is not None and self.asked is None)
     @rule(limit=st.integers(1, 4))
@@ -140,14 +156,16 @@ def test_what_is_kept_for_slow_readers_is_bounded() -> None:
     assert len(feed.after(3 * KEPT_EVENTS - 1 - KEPT_EVENTS) or []) == KEPT_EVENTS
     assert feed.after(3 * KEPT_EVENTS - 2 - KEPT_EVENTS) is None
     for seq in range(3 * KEPT_EVENTS, 3 * KEPT_EVENTS + 20):
-        feed.hear(Hint(seq, event(seq, size=KEPT_CHARACTERS // 10)))
+        feed.hear(Hint(seq, event(seq, size=KEPT_CHARACTERS // 10 - 200)))
     assert len(feed.after(3 * KEPT_EVENTS + 9) or []) == 10
     assert feed.after(3 * KEPT_EVENTS + 8) is None
 
 
-def test_every_sign_of_news_wakes_readers() -> None:
+def test_every_sign_of_news_wakes_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     feed, woken = Feed(JOB), asyncio.Event()
-    feed.waiting.add(woken.set)
+    waiter = Reader(0, feed, [event(1)])
+    monkeypatch.setattr(waiter, "wake", woken.set)
+    feed.waiting.add(waiter)
     feed.learn(page([event(1)], 0), feed.heard)
     news = [Hint(3, event(3)), Hint(2, event(2)), Hint(5, None), Hint(9, event(9))]
     for hint in news:
@@ -157,6 +175,32 @@ def test_every_sign_of_news_wakes_readers() -> None:
     woken.clear()
     feed.hear(Hint(2, event(2)))
     assert not woken.is_set()
+
+
+def test_what_all_readers_have_taken_is_not_kept() -> None:
+    feed, log = Feed(JOB), [event(seq) for seq in range(1, 5)]
+    quick, slow = Reader(0, feed, log[:1]), Reader(0, feed, log[:1])
+    feed.waiting.update((quick, slow))
+    quick.is_at_rest = True
+    assert feed.pass_on(log[1].json.encode())
+    assert (quick.got, feed.after(1)) == (log[:2], [log[1]])
+    slow.read(feed, log, feed.after(1))
+    slow.is_at_rest = True
+    assert feed.pass_on(log[2].json.encode())
+    assert (quick.got, slow.got, feed.after(3), feed.after(2)) == (log[:3], log[:3], [], None)
+
+
+def test_only_the_next_whole_event_is_passed_on() -> None:
+    feed, log = Feed(JOB), [event(1), event(2), event(3), event(4)]
+    reader = Reader(0, feed, log[:1])
+    feed.waiting.add(reader)
+    reader.is_at_rest = True
+    broken = log[1].json.replace('"x"', '"x').encode()
+    for message in (log[0].json.encode(), log[2].json.encode(), broken, b"published"):
+        assert not feed.pass_on(message)
+    feed.hear(Hint(3, None))
+    assert not feed.pass_on(log[1].json.encode())
+    assert (reader.got, feed.newest, feed.is_behind) == (log[:1], 1, True)
 
 
 def test_news_after_the_end_are_no_end() -> None:
