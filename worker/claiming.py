@@ -59,10 +59,8 @@ def _give_back(runtime: Runtime, job_id: UUID, attempt: int, reason: str) -> Non
 
     Another process of this worker may have made it, by a twin of the bell; then it is that one's.
     """
-    if any(
-        running.key == (job_id, attempt) and running.is_claimed
-        for running in runtime.board.running()
-    ):
+    others = [each for each in runtime.board.running() if each.key == (job_id, attempt)]
+    if any(each.is_claimed or each.pid != runtime.pid for each in others):
         return
     remains = runtime.ask(
         lambda c: workers.find_remains(c, runtime.worker_id, job_id, attempt), math.inf
