@@ -82,7 +82,13 @@ class Feed:
             return False
         self.heard = self.newest = seq
         self._ended = type_ in _ENDINGS
-        if late := [waiter for waiter in self.waiting if not waiter.accept(seq, message)]:
+        late: list[Waits] | None = None
+        for waiter in self.waiting:
+            if not waiter.accept(seq, message):
+                if late is None:
+                    late = []
+                late.append(waiter)
+        if late is not None:
             self._append(as_recorded(seq, type_, message))
             for waiter in late:
                 waiter.wake()

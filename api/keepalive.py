@@ -7,10 +7,11 @@ cost three times as much.
 """
 
 import asyncio
-import struct
+import os
 from typing import Self
 
 from api.background import Background
+from api.pongs import PAYLOAD
 from api.wire import PING_EVERY, Wire
 
 TURN = 1.0  # seconds; PING_EVERY of them are a round
@@ -52,7 +53,7 @@ class Keepalive:
     def turn(self) -> None:
         """Those whose turn it is want a ping; those who have wanted one for long get it."""
         self._turn += 1
-        payload = struct.pack("!I", self._turn)
+        payload = os.urandom(PAYLOAD)
         for wire in self._slots[self._turn % PING_EVERY]:
             wire.want_ping(payload)
         for wire in self._slots[(self._turn - PATIENCE) % PING_EVERY]:

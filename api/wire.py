@@ -17,6 +17,7 @@ from starlette.types import Message, Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from api.edge import SEND
+from api.pongs import Pongs
 
 PING_EVERY = 20  # seconds: uvicorn's default; who sets another interval has uvicorn's own pings
 _TEXT, _PING = 0x81, 0x89  # the first byte of a whole text frame, and of a ping (RFC 6455 §5.2)
@@ -75,6 +76,7 @@ class Wire:
         if to is None or to.ping_interval != PING_EVERY or to.ping_timeout is None:
             return False
         to.stop_keepalive()
+        Pongs(to)
         return True
 
     def want_ping(self, payload: bytes) -> None:

@@ -24,4 +24,4 @@ class Shortcut:
         session = self._session
         if session.hindrances or session.slow_until:
             return False
-        return self._wire.write_text(b"%b%b}" % (self._before, event))
+        return self._wire.write_text(self._before + event + b"}")

@@ -57,7 +57,15 @@ class Client:
             pass
 
     def say(self, first: int, payload: bytes) -> None:
-        self._connection.sendall(bytes((first, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
+        self.say_all((first, payload))
+
+    def say_all(self, *frames: tuple[int, bytes]) -> None:
+        """In one piece, each masked."""
+        mask, said = bytes((1, 2, 3, 4)), b""
+        for first, payload in frames:
+            masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+            said += bytes((first, 0x80 | len(payload))) + mask + masked
+        self._connection.sendall(said)
 
     def turn(self, times: int) -> None:
         self.say(TEXT, str(times).encode())
@@ -102,6 +110,21 @@ def test_who_does_not_answer_a_ping_is_cut_off_when_the_next_one_is_due(port: in
         assert silent.hear()[0] == PING
         first, said = silent.hear()
         assert (first, said[:2]) == (CLOSE, LOST)
+
+
+def test_an_answer_counts_alone_and_together_with_other_frames(port: int) -> None:
+    with connected(port) as client:
+        for is_alone in (True, False, True):
+            client.turn(PING_EVERY)
+            assert client.hear() == (TEXT, b"20")
+            first, said = client.hear()
+            assert first == PING
+            client.say(PONG, b"else")
+            if is_alone:
+                client.say(PONG, said)
+            else:
+                client.say_all((PONG, said), (TEXT, b"0"))
+                assert client.hear() == (TEXT, b"0")
 
 
 def test_whoever_sets_another_interval_has_the_pings_of_the_server(
