@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -86,7 +87,7 @@ def survey(connection: Connection, lease: timedelta) -> list[Standing]:
 
     It begins no transaction.
     """
-    standings, epoch, dispatchers = _SURVEYED.glance(connection, {"lease": lease})
+    standings, epoch, dispatchers = _surveyed(lease).glance(connection)
     return [Standing._make((*each, epoch, dispatchers)) for each in standings]
 
 
@@ -217,7 +218,7 @@ def begin_epoch(connection: Connection, old: Epoch, new: Epoch) -> bool:
     return connection.execute(_BEGIN_EPOCH, binds).one_or_none() is not None
 
 
-_SURVEY = sa.text(f"""
+_SURVEY = f"""
 WITH RECURSIVE {groups("plain", PLAIN)},
 {groups("keyed", KEYED)},
 {LIVE},
@@ -244,13 +245,24 @@ SELECT coalesce(jsonb_agg(jsonb_build_array(
         WHERE seen_at > clock_timestamp() - CAST(:lease AS interval)) AS dispatchers
 FROM (SELECT queue, sum(slots) AS slots FROM live GROUP BY queue) AS served
 LEFT JOIN grouped USING (queue)
-""")  # noqa: S608
-_SURVEYED = Direct(
-    "lading_survey",
-    _SURVEY.bindparams(sa.bindparam("lease", type_=sa.Interval)).columns(
-        standings=sa.JSON, epoch=sa.Uuid, dispatchers=sa.BigInteger
-    ),
-)
+"""  # noqa: S608
+
+
+@cache
+def _surveyed(lease: timedelta) -> Direct:
+    """The survey within that lease, without a parameter, so that its plan is kept.
+
+    With one, PostgreSQL compares what a kept plan costs by the newest statistics with what new
+    plans have cost by old ones: after an ANALYZE that met waiting jobs it made a plan for each
+    survey, which costs more than all else in it.
+    """
+    statement = sa.text(_SURVEY.replace(":lease", f"'{lease.total_seconds()} seconds'"))
+    name = f"lading_survey_{lease // timedelta(microseconds=1)}"
+    return Direct(
+        name, statement.columns(standings=sa.JSON, epoch=sa.Uuid, dispatchers=sa.BigInteger)
+    )
+
+
 _QUEUE_LOCK = "pg_try_advisory_xact_lock(hashtextextended('lading.dispatch.' || :queue, 0))"
 
 

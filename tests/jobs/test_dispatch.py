@@ -18,7 +18,7 @@ from jobs.models import Dispatcher, Job
 from jobs.picks import _PICK_AT_ONCE, _PICK_PLAIN, HAS_LOCKS
 from jobs.states import JobState
 from tests.jobs.making import LEASE, make_job, read_job
-from tests.jobs.ringing import add_job, add_worker, count_rung
+from tests.jobs.ringing import add_job, add_jobs, add_worker, count_rung
 
 HOUR = timedelta(hours=1)
 PAUSE = insert(Gate).values(project_id="default", scope="queue", name="default", paused=True)
@@ -268,7 +268,7 @@ def test_a_large_backlog_is_not_walked(connection: Connection, is_analyzed: bool
     add_backlog(connection, "queued", "test.echo")
     if is_analyzed:
         connection.execute(text("ANALYZE job"))
-    assert rows_read(connection, dispatch._SURVEY, lease=LEASE) < 100
+    assert rows_read(connection, dispatch._surveyed(LEASE)) < 100
     [standing] = dispatch.survey(connection, LEASE)
     assert (standing.projects, standing.kinds) == (["default"], ["test.echo"])
     binds = {
@@ -394,3 +394,16 @@ def test_a_standing_tells_what_is_rung(connection: Connection) -> None:
     assert dispatch.survey(connection, LEASE) == [
         Standing("default", 2, 3, [], [], [], [], is_limited=False, epoch=epoch, dispatchers=1)
     ]
+
+
+def test_a_survey_is_not_planned_anew_after_a_look_at_waiting_jobs(engine: Engine) -> None:
+    """An ANALYZE makes its plan dearer than it was; another for each survey costs much more."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for waiting in (0, 500):
+            add_jobs(connection, "default", waiting)
+            connection.execute(text("ANALYZE job"))
+            for _ in range(8):
+                dispatch.survey(connection, LEASE)
+        planned = text("SELECT custom_plans FROM pg_prepared_statements WHERE name ~ 'survey'")
+        assert connection.execute(planned).scalar_one() == 0
+        connection.execute(text("DELETE FROM job"))

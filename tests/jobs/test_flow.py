@@ -127,7 +127,7 @@ def test_a_large_backlog_of_keys_is_not_walked(connection: Connection, keys: int
     FROM generate_series(1, 6000) AS number"""),
         {"keys": keys},
     )
-    assert rows_read(connection, dispatch._SURVEY, lease=LEASE) < 100
+    assert rows_read(connection, dispatch._surveyed(LEASE)) < 100
     binds = {"queue": "default", "projects": [PROJECT], "kinds": ["test.echo"], "priorities": [5]}
     more = {"keyed": [True], "after": ["key 2"], "offset": 0, "window": 10}
     assert rows_read(connection, PICK_COUNTED, **binds, **more) < 400
