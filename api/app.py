@@ -156,7 +156,7 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
         stack.enter_context(draining.on_signals())
         database = Database(settings)
         stack.callback(database.close)
-        hints = Hints(broker_url)
+        hints = Hints(broker_url, at_once=True)
         stack.push_async_callback(to_thread.run_sync, hints.close)
         intake = IntakeWriter(settings, hints)
         stack.push_async_callback(intake.close)

@@ -10,11 +10,13 @@ somebody asks to end, as `<job id>:<attempt>`.
 
 import logging
 import math
+import os
+import select
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -70,12 +72,17 @@ ASKED_TO_END = "cancel_requested"  # the event that a running attempt's worker w
 
 
 class Hints:
-    """A process's sender. Threads may share it; it must be made after a fork."""
+    """A process's sender. Threads may share it; it must be made after a fork.
 
-    def __init__(self, broker_url: str) -> None:
-        self._line = _Line(broker_url)
+    `at_once`: what is told goes into the socket by itself, where that takes it without waiting,
+    which spares waking the sender. Not where a signal may raise in the middle of it.
+    """
+
+    def __init__(self, broker_url: str, *, at_once: bool = False) -> None:
+        self._line, self._at_once = _Line(broker_url), at_once
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=MAX_WAITING)
         self._something, self._closing = threading.Event(), threading.Event()
+        self._sending = threading.Lock()  # held by whoever takes what waits, and sends it
         self._sent_at = -math.inf
         self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
         self._thread.start()
@@ -98,18 +105,18 @@ class Hints:
         for queue in queues:
             self._waiting.append((WAKE, queue.encode()))
         if not more_follow or time.monotonic() > self._sent_at + GATHER_MORE:
-            self._rouse()
+            self._go()
 
     def wake(self, queues: Iterable[str]) -> None:
         """The dispatcher looks at these queues soon."""
         for queue in queues:
             self._waiting.append((WAKE, queue.encode()))
-        self._rouse()
+        self._go()
 
     def tell_published(self) -> None:
         """Whoever follows the bus looks for new events soon."""
         self._waiting.append((EVENTS, PUBLISHED))
-        self._something.set()
+        self._go()
 
     def rouse(self) -> None:
         """What waits goes out, if there is any."""
@@ -122,6 +129,27 @@ class Hints:
         self._something.set()
         self._thread.join(2 * TIMEOUT)
         self._line.close()
+
+    def _go(self) -> None:
+        """What waits goes out, now or soon."""
+        if not (self._at_once and self._send_at_once()):
+            self._rouse()
+
+    def _send_at_once(self) -> bool:
+        is_early = time.monotonic() < self._sent_at + GATHER
+        if is_early or not self._sending.acquire(blocking=False):
+            return False
+        try:
+            if not self._line.is_clear():
+                return False
+            batch = self._take()
+            if not self._line.put(_messages(batch)):
+                self._waiting.extendleft(reversed(batch))
+                return False
+            self._sent_at = time.monotonic()
+        finally:
+            self._sending.release()
+        return True
 
     def _rouse(self) -> None:
         # While the sender gathers it is awake, and looks once more after it has cleared this.
@@ -138,20 +166,33 @@ class Hints:
             self._sent_at = time.monotonic()
 
     def _send(self) -> bool:
-        # What wakes the dispatcher for a queue is said once.
-        batch = dict.fromkeys(self._waiting.popleft() for _ in range(len(self._waiting)))
-        lines = [message for channel, message in batch if channel == EVENTS]
-        said = [(channel, message) for channel, message in batch if channel != EVENTS]
-        pieces = [lines[start : start + LINES] for start in range(0, len(lines), LINES)]
-        said += [(EVENTS, b"\n".join(piece)) for piece in pieces]
-        try:
-            if said:
-                with busy():
-                    self._line.publish(said)
-        except redis.RedisError as error:
-            _log.warning("%d hints are lost: %s", len(batch), error)
-            return False
+        with self._sending:
+            batch = self._take()
+            try:
+                if batch:
+                    with busy():
+                        self._line.publish(_messages(batch))
+            except redis.RedisError as error:
+                _log.warning("%d hints are lost: %s", len(batch), error)
+                return False
         return True
+
+    def _take(self) -> "list[tuple[str, bytes]]":
+        """All that waits. What wakes the dispatcher for a queue is said once."""
+        return [*dict.fromkeys(self._waiting.popleft() for _ in range(len(self._waiting)))]
+
+
+def _messages(batch: Sequence[tuple[str, bytes]]) -> bytes:
+    """As Redis reads them: those for its listeners first, then events, several as one."""
+    lines = [message for channel, message in batch if channel == EVENTS]
+    said = [(channel, message) for channel, message in batch if channel != EVENTS]
+    pieces = [lines[start : start + LINES] for start in range(0, len(lines), LINES)]
+    said += [(EVENTS, b"\n".join(piece)) for piece in pieces]
+    packed = []
+    for channel, message in said:
+        facts = len(channel), channel.encode(), len(message), message
+        packed.append(b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % facts)
+    return b"".join(packed)
 
 
 class _Line:
@@ -169,18 +210,34 @@ class _Line:
             protocol=2,
         )
         self._connection: Any = None
+        self._plain: int | None = None  # the socket's number, where bytes can be written to it
+        self._poller = select.poll()
 
-    def publish(self, said: Iterable[tuple[str, bytes]]) -> None:
-        """The messages are on their way. redis.RedisError: they are not."""
-        packed = []
-        for channel, message in said:
-            facts = len(channel), channel.encode(), len(message), message
-            packed.append(b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % facts)
+    def publish(self, messages: bytes) -> None:
+        """They are on their way. redis.RedisError: they are not."""
         try:
-            self._connected().send_packed_command([b"".join(packed)], check_health=False)
+            self._connected().send_packed_command([messages], check_health=False)
         except redis.RedisError:
             self.close()
             raise
+
+    def is_clear(self) -> bool:
+        """Whether it is worth a try to `put` something: nobody answers, but for the end."""
+        return self._plain is not None and not self._poller.poll(0)
+
+    def put(self, messages: bytes) -> bool:
+        """They are on their way; False: nothing of them is. Never waits.
+
+        What Redis has only half of it never gets: the next `publish` makes a new connection.
+        """
+        assert self._plain is not None
+        try:
+            written = os.write(self._plain, messages)
+        except OSError:
+            return False
+        if written < len(messages):
+            self.close()
+        return True
 
     def _connected(self) -> Any:
         if self._connection is not None and self._has_ended(self._connection):
@@ -189,6 +246,11 @@ class _Line:
             self._connection = self._pool.make_connection()
             self._connection.connect()
             self._connection.send_command("CLIENT", "REPLY", "OFF", check_health=False)
+            # Not TLS, and with a time-out, so that a write never blocks. redis-py tells it nobody.
+            found = getattr(self._connection, "_sock", None)
+            if type(found) is socket.socket and found.gettimeout() is not None:
+                self._plain = found.fileno()
+                self._poller.register(self._plain, select.POLLIN)
         return self._connection
 
     @staticmethod
@@ -201,6 +263,9 @@ class _Line:
 
     def close(self) -> None:
         """The next publication makes a new connection."""
+        if self._plain is not None:
+            self._poller.unregister(self._plain)
+            self._plain = None
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None

@@ -55,10 +55,16 @@ def moved(connection: Connection) -> Moved:
     return lifecycle.interrupt(connection, job_id, attempt=1, reason="test")
 
 
+@pytest.fixture(params=[False, True], ids=["by the sender", "at once"])
+def at_once(request: pytest.FixtureRequest) -> bool:
+    """Whether what is told goes out by itself where it can."""
+    return bool(request.param)
+
+
 def test_a_burst_is_told_in_order_and_wakes_seldom(
-    valkey: EmbeddedValkey, ear: Ear, moved: Moved
+    valkey: EmbeddedValkey, ear: Ear, moved: Moved, at_once: bool
 ) -> None:
-    hints = Hints(valkey.url)
+    hints = Hints(valkey.url, at_once=at_once)
     for seq in range(BURST):
         hints.tell([moved._replace(seq=seq)])
     eventually(lambda: len(ear.listen().heard[EVENTS]) == BURST)
@@ -68,8 +74,10 @@ def test_a_burst_is_told_in_order_and_wakes_seldom(
     assert len(ear.heard[WAKE]) < BURST / 5
 
 
-def test_what_waits_is_told_before_the_end(valkey: EmbeddedValkey, ear: Ear, moved: Moved) -> None:
-    hints = Hints(valkey.url)
+def test_what_waits_is_told_before_the_end(
+    valkey: EmbeddedValkey, ear: Ear, moved: Moved, at_once: bool
+) -> None:
+    hints = Hints(valkey.url, at_once=at_once)
     hints.tell([moved])
     hints.tell([moved._replace(seq=moved.seq + 1)])
     hints.wake(["other"])
@@ -79,9 +87,9 @@ def test_what_waits_is_told_before_the_end(valkey: EmbeddedValkey, ear: Ear, mov
 
 
 def test_what_more_follows_waits_for_it_or_is_roused(
-    valkey: EmbeddedValkey, ear: Ear, moved: Moved
+    valkey: EmbeddedValkey, ear: Ear, moved: Moved, at_once: bool
 ) -> None:
-    hints = Hints(valkey.url)
+    hints = Hints(valkey.url, at_once=at_once)
     hints.tell([moved])
     eventually(lambda: len(ear.listen().heard[EVENTS]) == 1)
     hints._sent_at = math.inf  # as if it were always just now
@@ -95,9 +103,9 @@ def test_what_more_follows_waits_for_it_or_is_roused(
 
 
 def test_after_a_restart_of_redis_nothing_is_lost(
-    valkey: EmbeddedValkey, ear: Ear, moved: Moved
+    valkey: EmbeddedValkey, ear: Ear, moved: Moved, at_once: bool
 ) -> None:
-    hints = Hints(valkey.url)
+    hints = Hints(valkey.url, at_once=at_once)
     hints.tell([moved])
     eventually(lambda: len(ear.listen().heard[EVENTS]) == 1)
     host, port = hints._line._connection._sock.getsockname()
@@ -105,4 +113,23 @@ def test_after_a_restart_of_redis_nothing_is_lost(
         client.client_kill(f"{host}:{port}")  # as a restart ends all of them
     hints.tell([moved._replace(seq=moved.seq + 1)])
     eventually(lambda: len(ear.listen().heard[EVENTS]) == 2)
+    hints.close()
+
+
+def test_at_once_is_without_the_sender(
+    valkey: EmbeddedValkey, ear: Ear, moved: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.hints.GATHER", 0.0)  # nothing is too early
+    hints = Hints(valkey.url, at_once=True)
+    hints.tell([moved])  # the sender makes the connection
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == 1)
+    eventually(lambda: not hints._something.is_set())
+    with hints._sending:  # somebody is at it: then the sender has to
+        hints.tell([moved._replace(seq=moved.seq + 1)])
+        assert hints._something.is_set()
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == 2)
+    eventually(lambda: not hints._something.is_set())
+    hints.tell([moved._replace(seq=moved.seq + 2)])
+    assert not hints._something.is_set()
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == 3)
     hints.close()
