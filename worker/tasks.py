@@ -38,7 +38,7 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
     Request = "worker.request:Request"
     throws = (AttemptFailed,)
     ignore_result = True
-    resultrepr_maxsize = 16_384  # characters: twice what a list of twenty needs
+    resultrepr_maxsize = 16_384  # characters: twice what a list of fifty needs
 
     def run(self, attempts: Sequence[Any], *, is_limited: bool = False) -> "str | Listed":
         """The outcome of the first attempt.

@@ -21,6 +21,7 @@ from worker.dispatcher.pace import Pace, gap
 
 IDLE = 0.8  # seconds between looks: a job enqueued in SQL, without a hint, is seen within 1 s
 BUSY = 0.1  # seconds, while there is a backlog or bells are being rung
+DRY = 0.02  # seconds, while a window is too small for its backlog: all of it had been answered
 HEEDS = 0.45  # seconds of IDLE: called by the lookout it takes a turn each 0.8 s at most
 RECENT = 1.0  # seconds: a queue that has just been rung in is likely to be again
 MOST_HANGING = 2  # windows of bells in the broker, of which more than one are stale
@@ -105,31 +106,32 @@ class Dispatch:
         """
         plain = [each for each in windows if not each.standing.is_counted]
         counted = [each for each in windows if each.standing.is_counted]
-        bells, has_backlog = self._pick(connection, plain)
+        bells, most = self._pick(connection, plain)
         has_rung = self._ring(connection, bells)
         if counted and has_rung:
             with connection.begin():
-                more, has_more = self._pick(connection, counted)
+                more, most_of_these = self._pick(connection, counted)
             has_rung = self._ring(connection, more)
-            bells, has_backlog = [*bells, *more], has_backlog or has_more
+            bells, most = [*bells, *more], min(most, most_of_these)
         if not has_rung:
             return rung, self._pause()
         bells = [*rung, *bells]
-        return bells, self._rest(_count(bells), has_backlog)
+        return bells, self._rest(_count(bells), most)
 
     def _pause(self) -> Rest:
         pause = min(LONGEST_PAUSE, BROKER_PAUSE * 2.0 ** (self._refusals - 1))
         return Rest(pause, least=pause)
 
-    def _rest(self, bells: int, has_backlog: bool) -> Rest:
+    def _rest(self, bells: int, most: float) -> Rest:
         now = time.monotonic()
         if bells:
             self._rang_at = now
         self._rung.ring(bells)
         least = gap(self._rung.see(now, 0), self._dispatchers)
-        is_busy = has_backlog or now - self._rang_at < RECENT
-        is_idle = not (is_busy or self._has_bells or self._lists.is_learning)
-        return Rest(BUSY if is_busy else IDLE, least=least, heeds_after=HEEDS if is_idle else None)
+        if now - self._rang_at < RECENT:
+            most = min(most, BUSY)
+        is_idle = most == IDLE and not (self._has_bells or self._lists.is_learning)
+        return Rest(most, least=least, heeds_after=HEEDS if is_idle else None)
 
     def _pick_at_once(self, connection: Connection) -> list[Bell]:
         """What is expected where the last one came, if that had room: before any look."""
@@ -203,19 +205,21 @@ class Dispatch:
         if (hanging := self._hanging.get(queue)) is not None:
             self._hanging[queue] = hanging._replace(most=hanging.most + picked)
 
-    def _pick(self, connection: Connection, windows: list[Window]) -> tuple[list[Bell], bool]:
-        """The bells to ring, and whether more is left than the windows or limits have room for."""
+    def _pick(self, connection: Connection, windows: list[Window]) -> tuple[list[Bell], float]:
+        """The bells to ring, and after how many seconds to look again at the latest."""
         bells: list[Bell] = []
-        has_backlog = False
+        most = IDLE
         for standing, size in windows:
             turns = self._turns[standing.queue]
             has_room = standing.rung < size
             picked = dispatch.pick(connection, standing, size, turns) if has_room else []
             self._note(standing.queue, len(picked))
             bells += self._lists.put_together(picked, standing.slots)
-            is_full = standing.rung + len(picked) >= size
-            has_backlog = has_backlog or is_full or standing.is_counted
-        return bells, has_backlog
+            if standing.is_counted:
+                most = min(most, BUSY)
+            elif standing.rung + len(picked) >= size:  # perhaps more waits
+                most = min(most, BUSY if standing.rung else DRY)
+        return bells, most
 
     def _ring(self, connection: Connection, bells: list[Bell]) -> bool:
         """Whether the bells hang; else their marks are taken back."""
