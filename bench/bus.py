@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bench.accounting import cpu_seconds
 from bench.http import Address, Connection
-from bench.streams import Servers, servers
+from bench.stream_servers import Servers, servers
 
 KIND = "demo.sleep"
 ROUNDS = 3

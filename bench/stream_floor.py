@@ -70,7 +70,7 @@ async def serve(port: int, redis_port: int) -> None:
             to.write(frame_head(len(said)) + said)
 
     redis, _ = await loop.create_connection(asyncio.Protocol, LOOPBACK, redis_port)
-    listening = Listening(cast("asyncio.Transport", redis), on_open=is_open.set, on_message=hear)
+    listening = Listening(redis, on_open=is_open.set, on_message=hear)
     redis.write(f"SUBSCRIBE {EVENTS}\r\n".encode())
     await is_open.wait()
     server = await loop.create_server(lambda: _Socket(followers), LOOPBACK, port, backlog=2048)

@@ -98,7 +98,7 @@ def run(settings: Settings, registry: Registry, use: Callable[[EventWriter], Any
         try:
             return await use(writer)
         finally:
-            await asyncio.to_thread(writer.close)
+            await writer.close()
 
     try:
         return asyncio.run(main())
