@@ -98,6 +98,10 @@ class Board(ABC):
     def heard(self, job_id: UUID, attempt: int) -> Said:
         """What has been said to the caller's attempt."""
 
+    def has_not_begun(self, running: Running) -> bool:
+        """Whether that attempt stands there and waits for its turn."""
+        return running in self.running()
+
     def shows(self, running: Running) -> bool:
         """Whether that attempt still stands there for that process."""
         return any(other.is_same(running) for other in self.running())

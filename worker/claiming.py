@@ -14,8 +14,12 @@ LOST_ANSWER = "the answer to its claim was lost"
 LATE_ANSWER = "the answer to its claim came too late"
 
 
-def claim(runtime: Runtime, job_id: UUID, attempt: int, *, may_be_claimed: bool = False) -> Claim:
-    """The worker holds the job as that attempt. An earlier claim of its `may_be_claimed` already.
+def claim(
+    runtime: Runtime, job_id: UUID, attempt: int, *, may_be_claimed: bool = False
+) -> tuple[Claim, float]:
+    """The worker holds the job as that attempt, by a claim that was sent then (monotonic, seconds).
+
+    An earlier claim of its `may_be_claimed` already.
 
     LeaseLost: the bell is stale, or the claim was given back, since its answer was lost or came so
     late that the lease may be gone. DatabaseUnavailable: PostgreSQL was away for too long, and no
@@ -40,7 +44,7 @@ def claim(runtime: Runtime, job_id: UUID, attempt: int, *, may_be_claimed: bool 
         if sent > 1:
             _give_back(runtime, job_id, attempt, LOST_ANSWER)
         raise
-    return in_time(runtime, claimed, sent_at)
+    return in_time(runtime, claimed, sent_at), sent_at
 
 
 def in_time(runtime: Runtime, claimed: Claim, sent_at: float) -> Claim:

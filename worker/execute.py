@@ -63,7 +63,9 @@ def _make(runtime: Runtime, handful: Sequence[Turn]) -> None:
     began = time.monotonic()
     for number, turn in enumerate(handful, 1):
         turn.make()
-        is_last = number == len(handful)
-        if not is_last and (not turn.is_kept or time.monotonic() > began + WORTH):
+        if number == len(handful):
+            return
+        must_report = turn.success is not None and not turn.is_kept
+        if must_report or time.monotonic() > began + WORTH:
             hand_over(runtime, handful[:number], [])
             began = time.monotonic()

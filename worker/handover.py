@@ -69,7 +69,7 @@ def _claim(runtime: Runtime, turn: Turn, *, may_be_claimed: bool) -> None:
     """It is claimed by itself, or has left."""
     job_id, attempt = turn.key
     try:
-        claimed = claim(runtime, job_id, attempt, may_be_claimed=may_be_claimed)
+        claimed, sent_at = claim(runtime, job_id, attempt, may_be_claimed=may_be_claimed)
     except LeaseLost:
         _log.debug("stale doorbell", job_id=str(job_id), attempt=attempt)
         turn.leave()
@@ -77,4 +77,4 @@ def _claim(runtime: Runtime, turn: Turn, *, may_be_claimed: bool) -> None:
         _log.warning("doorbell dropped: no database", job_id=str(job_id), attempt=attempt)
         turn.leave()
     else:
-        turn.claimed(claimed, time.monotonic())
+        turn.claimed(claimed, sent_at)

@@ -32,7 +32,8 @@ from worker.shared_board import SharedBoard
 from worker.thread_watch import ThreadWatch
 from worker.watch import ProcessWatch, Watch
 
-SPARE = 4  # times as many places as slots, for a pool that is told to grow
+FEWEST = 32  # processes that the board has room for, and …
+SPARE = 4  # … times as many as there are slots: a pool may be told to grow
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 _log = structlog.get_logger(__name__)
@@ -158,7 +159,7 @@ class Presence(bootsteps.StartStopStep):
             return ThreadBoard()
         is_forked = worker.pool_start_method == get_start_method() == "fork"
         slots = worker.max_concurrency or worker.concurrency
-        return SharedBoard.create(SPARE * slots, is_forked=is_forked)
+        return SharedBoard.create(max(FEWEST, SPARE * slots), is_forked=is_forked)
 
     def _describe(self, worker: Any) -> WorkerProcess:
         return WorkerProcess(

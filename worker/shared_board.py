@@ -52,8 +52,8 @@ class SharedBoard(Board):
         self._free = [*reversed(range(SIDES))]
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), 0)
-        places = len(self._memory) // (2 * RECORD_BYTES + KEPT_BYTES)
-        self._said_from = places * RECORD_BYTES
+        self._places = len(self._memory) // (2 * RECORD_BYTES + KEPT_BYTES)
+        self._said_from = self._places * RECORD_BYTES
         self._kept_from = 2 * self._said_from
 
     @classmethod
@@ -89,13 +89,12 @@ class SharedBoard(Board):
             self._free.append(side)
 
     def running(self) -> list[Running]:
-        return [running for _, running in self._taken()]
+        return [*self._taken()]
 
     def say(self, running: Running, said: Said) -> None:
-        for place, other in self._taken():
-            if other.is_same(running):
-                body = _SAID.pack(running.job_id.bytes, running.attempt, *said)
-                self._write(self._said_from + place * RECORD_BYTES, RECORD_BYTES, body)
+        if (place := self._find(running)) is not None:
+            body = _SAID.pack(running.job_id.bytes, running.attempt, *said)
+            self._write(self._said_from + place * RECORD_BYTES, RECORD_BYTES, body)
 
     def heard(self, job_id: UUID, attempt: int) -> Said:
         side = self._sides.get((job_id, attempt))
@@ -118,45 +117,67 @@ class SharedBoard(Board):
         return True
 
     def kept(self, running: Running) -> Success | None:
-        for place, other in self._taken():
-            if other.is_same(running) and other.is_reporting:
-                found = self._read(self._kept_from + place * KEPT_BYTES, _KEPT)
-                if found is not None and found[:2] == (running.job_id.bytes, running.attempt):
-                    result, *usage = json.loads(found[3][: found[2]])
-                    return Success(running.job_id, running.attempt, result, Usage(*usage))
-        return None
+        if (place := self._find(running)) is None:
+            return None
+        found = self._read(self._kept_from + place * KEPT_BYTES, _KEPT)
+        if found is None or found[:2] != (running.job_id.bytes, running.attempt):
+            return None
+        result, *usage = json.loads(found[3][: found[2]])
+        return Success(running.job_id, running.attempt, result, Usage(*usage))
 
     def names(self, job_id: UUID, attempt: int) -> bool:
         stands = self._memory.find(job_id.bytes, 0, self._said_from) >= 0
         return stands and super().names(job_id, attempt)
 
     def clear(self, running: Running) -> None:
-        for place, other in self._taken():
-            if other.is_same(running):
-                self._write(place * RECORD_BYTES, RECORD_BYTES, b"")
+        if (place := self._find(running)) is not None:
+            self._write(place * RECORD_BYTES, RECORD_BYTES, b"")
 
     def succeed(self) -> None:
         end = time.monotonic() + READS_WITHIN
-        own = slice(self._place(0) * RECORD_BYTES, self._place(SIDES) * RECORD_BYTES, RECORD_BYTES)
+        first = self._place(0)
+        own = slice(first * RECORD_BYTES, (first + SIDES) * RECORD_BYTES, RECORD_BYTES)
         while any(self._memory[own]) and time.monotonic() < end:
             time.sleep(0.005)
 
     def close(self) -> None:
         self._path.unlink(missing_ok=True)
 
-    @staticmethod
-    def _place(side: int) -> int:
-        process: Any = current_process()
-        return int(process.index) * SIDES + side
+    def has_not_begun(self, running: Running) -> bool:
+        place = self._find(running)
+        return place is not None and self._running_at(place) == running
 
-    def _taken(self) -> Iterator[tuple[int, Running]]:
+    def _place(self, side: int) -> int:
+        process: Any = current_process()
+        place = int(process.index) * SIDES + side
+        if place >= self._places:
+            raise IndexError(f"a board for {self._places // SIDES} processes has no more room")
+        return place
+
+    def _find(self, running: Running) -> int | None:
+        """Where that attempt stands for that process."""
+        at = self._memory.find(running.job_id.bytes, 0, self._said_from)
+        while at >= 0:
+            place = at // RECORD_BYTES
+            found = self._running_at(place)
+            if found is not None and found.is_same(running):
+                return place
+            at = self._memory.find(running.job_id.bytes, at + 1, self._said_from)
+        return None
+
+    def _running_at(self, place: int) -> Running | None:
+        found = self._read(place * RECORD_BYTES, _RUNNING)
+        if found is None:
+            return None
+        pid, job_id, *rest = found
+        return Running(pid, UUID(bytes=job_id), *rest)
+
+    def _taken(self) -> Iterator[Running]:
         marks = self._memory[: self._said_from : RECORD_BYTES]
         place = marks.find(_TAKEN)
         while place >= 0:
-            found = self._read(place * RECORD_BYTES, _RUNNING)
-            if found is not None:
-                pid, job_id, *rest = found
-                yield place, Running(pid, UUID(bytes=job_id), *rest)
+            if (running := self._running_at(place)) is not None:
+                yield running
             place = marks.find(_TAKEN, place + 1)
 
     def _write(self, start: int, size: int, body: bytes) -> None:

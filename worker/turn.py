@@ -38,7 +38,7 @@ class Turn:
         self._sent_at = 0.0
         self._execution: Execution | None = None
         self.success: Success | None = None  #: that is not reported yet
-        self.is_kept = True  #: the parent knows of that success
+        self.is_kept = False  #: the parent knows of that success
         self.ended: Ended | None = None  #: None: nothing was done
         self.seconds = 0.0  #: of its handler
 
@@ -63,10 +63,13 @@ class Turn:
         except LeaseLost:
             self.leave()
             return
+        if self._is_withdrawn():
+            self._give_back()
+            return
         execution = self._execution = self._prepare(claim)
         running = self._announce(execution)
         try:
-            if self._runtime.board.heard(*self.key).is_withdrawn:
+            if self._is_withdrawn():  # before it was seen to begin
                 self._give_back()
             else:
                 self._make(execution, running)
@@ -127,7 +130,6 @@ class Turn:
         self._runtime.sizes.learn(claim.kind, self.seconds)
         if ended.outcome is Outcome.SUCCEEDED:
             self.success = Success(claim.id, claim.attempt, ended.result, usage)
-            self.is_kept = self._runtime.board.keep(self.success)
         # A report takes what it takes: nothing is left to end but the saying.
         self._runtime.board.write(running._replace(limit=math.inf, is_reporting=True))
         if self.success is None:
@@ -136,6 +138,10 @@ class Turn:
             return
         with suppress(LeaseLost):  # its report will say so
             flush(execution)
+        self.is_kept = self._runtime.board.keep(self.success)
+
+    def _is_withdrawn(self) -> bool:
+        return self._runtime.board.heard(*self.key).is_withdrawn
 
     def _give_back(self) -> None:
         """The parent has withdrawn it, and perhaps already given it back."""

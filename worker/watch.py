@@ -251,7 +251,8 @@ class ProcessWatch(Watch):
             if running not in standing:
                 return
             for each in standing:
-                self._verdicts.setdefault((each.pid, *each.key), TAKEN_ALONG)
+                for_others = STOPPED if verdict is STOPPED else TAKEN_ALONG
+                self._verdicts.setdefault((each.pid, *each.key), for_others)
             self._verdicts[key] = verdict
             _log.info("killing a pool process", pid=running.pid, detail=verdict.detail)
             for pid, _ in family(running.pid):  # with what the handler has started
@@ -307,16 +308,17 @@ class ProcessWatch(Watch):
             key = (running.pid, *running.key)
             if running.pid not in held_up or running.is_handling or key in self._relieved:
                 continue
-            self._relieved.add(key)
             if not running.is_claimed:
                 self._withdraw(running)
+                self._relieved.add(key)
             elif (success := self.board.kept(running)) is not None:
                 self.reports.add_success(success)
+                self._relieved.add(key)
 
     def _withdraw(self, running: Running) -> None:
         self._withdrawn.add(running.key)
         self.board.say(running, Said(is_withdrawn=True))
-        if running in self.board.running():
+        if self.board.has_not_begun(running):
             self.reports.add(running, HELD_UP)
             self.board.clear(running)
 
@@ -372,5 +374,7 @@ class ProcessWatch(Watch):
 
 
 def _waits(running: Running, fellows: list[Running]) -> bool:
-    """Whether it has not begun, while others of its process have, or are over."""
-    return not running.is_claimed and any(fellow.is_claimed for fellow in fellows)
+    """Whether it has not begun, and another of its process was before it."""
+    return not running.is_claimed and any(
+        fellow.is_claimed or fellow.since < running.since for fellow in fellows
+    )

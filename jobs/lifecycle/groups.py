@@ -1,4 +1,4 @@
-"""Many successes and starts in one statement: what a worker's threads bring at the same moment.
+"""Many successes and starts in one statement: those of a worker's threads, or of a handful.
 
 Each has its own guard, and changes what it would alone. Nobody waits for a row that another
 transaction holds: its job is passed over, as in the sweeps, and is for its own statement.

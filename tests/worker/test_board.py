@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 import billiard.process
 import pytest
 
+from jobs.attempts import Usage
+from jobs.lifecycle import Success
 from worker.board import Board, Running, Said, ThreadBoard
 from worker.shared_board import KEPT_BYTES, RECORD_BYTES, SIDES, SharedBoard
 
@@ -158,3 +160,25 @@ def _write(board: SharedBoard, ready: Event, done: Event) -> None:
             board.write(_record(number))
             board.erase(_record(number))
         ready.set()
+
+
+def test_a_process_without_room_is_refused_before_it_claims(
+    shared: SharedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(billiard.process.current_process(), "index", 8)
+    with pytest.raises(IndexError, match="no more room"), shared.place(JOB, 1):
+        pass
+    assert shared.running() == []
+
+
+def test_a_success_is_kept_for_the_parent(shared: SharedBoard) -> None:
+    usage = Usage(max_rss_bytes=1, cpu_seconds=None, run_seconds=0.5)
+    with shared.place(JOB, 3) as running, shared.place(JOB, 4) as other:
+        assert shared.keep(Success(JOB, 3, {"b": "ä"}, usage))
+        assert shared.kept(running) == Success(JOB, 3, {"b": "ä"}, usage)
+        assert shared.kept(other) is None
+        assert not shared.keep(Success(JOB, 4, "x" * KEPT_BYTES, usage))
+        assert shared.has_not_begun(other)
+        shared.write(other._replace(is_claimed=True))
+        assert not shared.has_not_begun(other)
+    assert shared.kept(running) is None

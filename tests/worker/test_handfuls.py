@@ -1,6 +1,10 @@
 """Handfuls: quick attempts of one bell, claimed and reported together, lose nothing by it."""
 
+import math
 import multiprocessing
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +28,7 @@ from kinds import MODULES
 from tests.api.relay import Relay
 from tests.eventually import eventually
 from tests.worker.platform import Platform
+from worker.board import Running, ThreadBoard
 from worker.execute import execute
 from worker.handfuls import MOST, WORTH, Sizes
 from worker.reports import Reports
@@ -264,6 +269,30 @@ def test_of_a_killed_process_what_was_done_counts_and_what_had_not_begun_has_not
     assert _runs(notes, jobs) == [1, 1, 1, 0, 0]
     assert [platform.row(job).result for job in jobs[:2]] == ["", "speaks"]
     assert [platform.row(job).crashes for job in jobs] == [0, 0, 1, 0, 0]
+
+
+def test_a_process_that_dies_before_it_begins_counts_one_crash(
+    platform: Platform,
+    settings: Settings,
+    registry: Registry,
+    engine: Engine,
+    told: Callable[..., list[NewJob]],
+) -> None:
+    jobs = told("", "", "")
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    board, reports = ThreadBoard(), Reports(settings, registry, WORKER)
+    watch = ProcessWatch(settings, board, reports, lambda: None)
+    for number, job in enumerate(jobs):
+        with engine.begin() as connection:
+            lifecycle.start(connection, job.id, attempt=1, worker=WORKER, lease=settings.lease)
+        board.write(Running(child.pid, job.id, 1, time.monotonic() + number, math.inf))
+    watch.begin(lambda: None)
+    child.kill()
+    eventually(lambda: len(_outcomes(platform, jobs)) == 3, within=30)
+    assert _outcomes(platform, jobs) == ["crashed", "interrupted", "interrupted"]
+    watch.close()
+    child.wait(10)
+    assert reports.drain(10)
 
 
 def test_whose_turn_takes_long_holds_up_nobody(

@@ -218,7 +218,7 @@ class Dispatch:
             if standing.is_counted:
                 most = min(most, BUSY)
             elif standing.rung + len(picked) >= size:  # perhaps more waits
-                most = min(most, BUSY if standing.rung else DRY)
+                most = min(most, DRY if picked and not standing.rung else BUSY)
         return bells, most
 
     def _ring(self, connection: Connection, bells: list[Bell]) -> bool:
