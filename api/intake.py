@@ -2,9 +2,13 @@
 
 Only plain single submissions share a group; a batch goes alone, and so does whoever has a unique
 key or waits for others, and a key whose twin, in another process, has not committed yet.
+
+The quick lane (api/lane.py) commits beside the thread. Neither may wait for rows of the other's: so
+each counts in rows of its own, both in intake_total and in the audit trail.
 """
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -12,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from api.grouping import MOST_WAITING, GroupWriter, Waiting, committing_engine
-from api.lane import Lane
+from api.lane import Lane, is_quick
 from jobs.asking import Asking
 from jobs.database import autocommit
 from jobs.enqueue import Accepted, Intake, created, enqueue
@@ -35,7 +39,7 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
         self.process_id, self._hints = uuid7(), hints
         super().__init__(settings, "intake", most_waiting=most_waiting)
         self._lane_engine = autocommit(committing_engine(settings, "intake"))
-        self.lane = Lane(self.process_id, self._open_lane, self.hand_over, self.tell)
+        self.lane = Lane(uuid7(), self._open_lane, self._pass_on, self.tell)
 
     def key(self, item: Intake) -> Hashable:
         return None if item.key is None else (item.project_id, item.key)
@@ -86,8 +90,18 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
         await super().close()
 
     def _enter(self, waiting: Waiting[Intake, Accepted]) -> None:
-        if waiting.alone or waiting.key is not None or not self.lane.take(waiting):
+        item = waiting.item
+        if waiting.alone or not is_quick(item.jobs[0], item.key):
             super()._enter(waiting)
+        elif not self.lane.take(waiting):
+            self._pass_on([waiting])
+
+    def _pass_on(self, waiting: Sequence[Waiting[Intake, Accepted]]) -> None:
+        """What was for the lane is the thread's."""
+        for each in waiting:
+            if each.item.tally is not None:
+                each.item = replace(each.item, tally=each.item.tally.aside())
+        self.hand_over(waiting)
 
     def _open_lane(self) -> Asking:
         connection = self._lane_engine.connect()

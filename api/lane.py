@@ -3,7 +3,8 @@
 A thread in between costs more than the statement: each handing over wakes somebody, and both want
 the interpreter's lock. While a statement is in flight, what arrives gathers for the next one. What
 does not go well here, for whatever reason, the writer's thread does again (api/grouping.py), which
-finds what has been done; and it has everything while there is no connection.
+finds what has been done; and it has everything while there is no connection. Large ones are the
+thread's anyway: what is done for a group here is done in one go, and nobody else has a turn.
 """
 
 import asyncio
@@ -21,16 +22,24 @@ from api.grouping import MOST_IN_GROUP, Waiting, answer_all
 from jobs.asking import Asking, Unanswered
 from jobs.enqueue import Accepted, Intake
 from jobs.enqueue.plain import plain_insertion, read_plain
+from jobs.submissions import NewJob
 
 PAUSE = 1.0  # seconds from one attempt to connect to the next
+LARGE = 4096  # characters of args; from these on a job costs more than the thread does
+MOST_CHARACTERS = 100_000  # of args in a statement; objects and lists take 10 ms to read
 
 Entry = Waiting[Intake, Accepted]
 
 _log = structlog.get_logger(__name__)
 
 
+def is_quick(job: NewJob, key: str | None) -> bool:
+    """Whether a job that is submitted by itself is one for the lane."""
+    return key is None and len(job.args) < LARGE and job.is_plain
+
+
 class Lane:
-    """For the event loop's thread alone."""
+    """For the event loop's thread alone. `process_id` is nobody else's."""
 
     def __init__(
         self,
@@ -39,7 +48,7 @@ class Lane:
         hand_over: Callable[[Sequence[Entry]], None],
         tell: Callable[[Sequence[tuple[Intake, Accepted]]], None],
     ) -> None:
-        self._process_id, self._connect = process_id, connect
+        self.process_id, self._connect = process_id, connect
         self._hand_over, self._tell = hand_over, tell
         self._loop = asyncio.get_running_loop()
         self._asking: Asking | None = None
@@ -81,10 +90,9 @@ class Lane:
     def _send(self) -> None:
         if self._asking is None or self._flying or not self._waiting:
             return
-        self._flying = self._waiting[:MOST_IN_GROUP]
-        del self._waiting[:MOST_IN_GROUP]
+        self._flying = self._next_group()
         try:
-            question = plain_insertion([entry.item for entry in self._flying], self._process_id)
+            question = plain_insertion([entry.item for entry in self._flying], self.process_id)
             if not self._asking.ask(*question):
                 self._loop.add_writer(self._asking.socket, self._push)
         except Unanswered as error:
@@ -92,6 +100,17 @@ class Lane:
         except BaseException:  # whatever one of them has brought: the writer deals with it
             self._lose()
             raise
+
+    def _next_group(self) -> list[Entry]:
+        count = characters = 0
+        for entry in self._waiting[:MOST_IN_GROUP]:
+            characters += len(entry.item.jobs[0].args)
+            if count and characters > MOST_CHARACTERS:
+                break
+            count += 1
+        group = self._waiting[:count]
+        del self._waiting[:count]
+        return group
 
     def _push(self) -> None:
         assert self._asking is not None
@@ -109,6 +128,9 @@ class Lane:
         except Unanswered as error:
             self._give_up(error)
             return
+        except BaseException:  # nobody knows what is read next
+            self._lose()
+            raise
         if rows is None:
             return
         flown, self._flying = self._flying, []
@@ -121,10 +143,11 @@ class Lane:
             accepted = read_plain(items, rows)
         except BaseException:
             self._hand_over(flown)
+            self._end_if_done()
             raise
-        self._tell([*zip(items, accepted, strict=True)])
         answer_all(zip(flown, accepted, strict=True))
         self._end_if_done()
+        self._tell([*zip(items, accepted, strict=True)])
 
     def _give_up(self, error: Unanswered) -> None:
         """What flies is the writer's; and all that waits, where the connection is lost."""

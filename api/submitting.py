@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from api.documents import job_document, json_response
 from api.keyring import Principal
+from api.lane import is_quick
 from api.parts import Parts
 from api.preconditions import etag
 from api.sealing import sealed
@@ -28,7 +29,9 @@ async def submit_one(
     principal.require_kind(submission.kind)
     job = check(parts.registry, submission)
     print_ = b"" if key is None else fingerprint([submission], batch=False)
-    tally = parts.tallies.tally(principal.key_id, SUBMITTED, principal.actor, job.id, 1)
+    tally = parts.tallies.tally(
+        principal.key_id, SUBMITTED, principal.actor, job.id, 1, lane=is_quick(job, key)
+    )
     return await _enter(parts, Intake(principal.project_id, [job], key, print_, tally=tally))
 
 

@@ -41,7 +41,7 @@ def enqueue(
 
     Locks: the keys in their order, and then unique keys in theirs, where a twin that has not
     committed yet makes this wait for up to `lock_timeout` (then OperationalError, and nothing is
-    done); and the process's own rows of intake_total.
+    done); and the rows of `process_id` in intake_total, and of the tallies, until the commit.
     """
     taken = keys.take(connection, [intake for intake in intakes if intake.key is not None])
     is_new = [each.key is None or (each.project_id, each.key) in taken for each in intakes]

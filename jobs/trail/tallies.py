@@ -1,8 +1,9 @@
-"""What is done too often for an entry each: a key's submissions of a minute are one entry.
+"""What is done too often for an entry each: a key's submissions of a minute share entries.
 
 A row for every request would cost more to keep for a year than the jobs themselves. The entry is
 made with the first of them and counted up with the others, each in its own transaction: `times` is
-right at every moment. Each thread has entries of its own, so that none waits for another's.
+right at every moment. A row is locked until the commit, so that each thread has entries of its own,
+and what goes through the API's quick lane (api/lane.py) has others: none waits for another's.
 """
 
 import threading
@@ -36,22 +37,36 @@ class Tally(NamedTuple):
     address: str | None
     times: int
 
+    def aside(self) -> "Tally":
+        """The same in another entry, for who would have to wait for this one.
+
+        Always the same other one; and its own is this one.
+        """
+        return self._replace(id=str(UUID(int=UUID(self.id).int ^ 1)))
+
 
 class Tallies:
     """The entries of this process that still grow."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._growing: dict[tuple[int, str, str], tuple[Tally, float]] = {}
+        self._growing: dict[tuple[int, bool, str, str], tuple[Tally, float]] = {}
 
     def tally(
-        self, key_id: str, action: str, actor: Callable[[], Actor], target: UUID, times: int
+        self,
+        key_id: str,
+        action: str,
+        actor: Callable[[], Actor],
+        target: UUID,
+        times: int,
+        *,
+        lane: bool = False,
     ) -> Tally:
         """So many more of the action by the key; a new entry takes actor and target, too.
 
-        Half a microsecond where the entry is there.
+        Half a microsecond where the entry is there. `lane`: it is for the quick lane.
         """
-        what = (threading.get_ident(), key_id, action)
+        what = (threading.get_ident(), lane, key_id, action)
         known, began = self._growing.get(what, (None, 0.0))
         if known is None or self._clock() - began > MINUTE:
             if len(self._growing) >= MOST_REMEMBERED:

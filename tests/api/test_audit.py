@@ -48,9 +48,9 @@ def test_what_is_asked_of_a_job_is_told_with_who_asked(api: Api, engine: Engine)
     assert len({entry["id"] for entry in found}) == 5
 
 
-def test_a_keys_submissions_of_a_minute_are_one_entry(api: Api) -> None:
+def test_a_keys_submissions_of_a_minute_share_entries(api: Api) -> None:
     before = sum(each["times"] for each in entries(api, action="job.submit"))
-    first = api.submit()
+    first, *_ = [api.submit() for _ in range(20)]
     api.submit(unique={"key": "audit-1"})
     jobs = [{"kind": "test.echo", "args": {}}] * 3
     said = {"Idempotency-Key": "audit"}
@@ -60,8 +60,9 @@ def test_a_keys_submissions_of_a_minute_are_one_entry(api: Api) -> None:
     assert api.http.post(f"/v1/jobs/{first['id']}/rerun").status_code == 202
     problem(api.http.post("/v1/jobs", json={"kind": "none", "args": {}}), 422, "validation-failed")
     found = entries(api, action="job.submit")
-    assert sum(each["times"] for each in found) == before + 6
-    assert len(found) <= 2  # a minute may have ended
+    assert sum(each["times"] for each in found) == before + 25
+    # The quick lane's, the thread's, and what the thread did for the lane; a minute may have ended.
+    assert len(found) <= 6
     assert found[0]["actor"]["key_id"] == api.key[7:17]
 
 
