@@ -14,7 +14,7 @@ from jobs.accounts import WALKS
 from jobs.ids import FIRST, LAST, first_id
 from tests.jobs.living import claim, remove, submit, succeed
 from tests.jobs.making import LEASE
-from tests.jobs.overseeing import BRIEF, clear, look, oversee
+from tests.jobs.overseeing import clear, look, oversee
 
 DAY = timedelta(days=1)
 NEW_HISTORIES = WALKS[1]
@@ -100,7 +100,7 @@ def test_a_gap_between_two_looks_is_an_absence(clean: Connection) -> None:
     stale(clean)
     oversee(clean, age=DAY)
     clean.execute(text("UPDATE account_check SET checked_at = now() - interval '1 hour'"))
-    accounts.check_overdue(clean, BRIEF)
+    accounts.check_overdue(clean, timedelta(minutes=1))  # in which nothing is too late again
     assert accounts.read_standing(clean).unaccounted["lease_ran_out"] == 0
     began = clean.execute(text("SELECT began_at > now() - interval '1 minute' FROM account_check"))
     assert began.scalar_one()
