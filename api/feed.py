@@ -5,6 +5,7 @@ A hint that comes before its turn waits, and `is_behind` says that the log has t
 and no I/O here: api/hub.py brings both.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 from uuid import UUID
 
@@ -90,8 +91,7 @@ class Feed:
                 late.append(waiter)
         if late is not None:
             self._append(as_recorded(seq, type_, message))
-            for waiter in late:
-                waiter.wake()
+            _wake(iter(late))
         elif self._kept:
             self._kept.clear()
             self._characters = 0
@@ -151,8 +151,7 @@ class Feed:
 
     def wake(self) -> None:
         """Its readers look again."""
-        for waiter in tuple(self.waiting):
-            waiter.wake()
+        _wake(iter(tuple(self.waiting)))
 
     def _settle(self, newest: int, heard: int) -> None:
         """What was heard and is not in the log has never been; what was heard since may be."""
@@ -172,3 +171,13 @@ class Feed:
             self._characters -= len(self._kept.pop(0).json)
         self.newest = event.seq
         self._ended = event.type in ENDINGS
+
+
+def _wake(waiters: Iterator[Waits]) -> None:
+    """All of them look again, even where that fails for one."""
+    try:
+        for waiter in waiters:
+            waiter.wake()
+    except BaseException:
+        _wake(waiters)
+        raise

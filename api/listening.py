@@ -31,7 +31,8 @@ class Listening(asyncio.Protocol):
         on_message: Callable[[bytes], None],
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.is_over: asyncio.Future[Exception] = loop.create_future()  #: and why
+        #: And why: RedisError or OSError.
+        self.is_over: asyncio.Future[Exception] = loop.create_future()
         self.answers = 0  #: of any kind, so far
         self._loop, self._transport = loop, transport
         self._before = transport.get_protocol()
@@ -58,6 +59,9 @@ class Listening(asyncio.Protocol):
         self._before.connection_lost(exc)
 
     def _give_up(self, why: Exception) -> None:
+        if not isinstance(why, RedisError | OSError):  # what `on_message` has raised ends in here
+            flaw, why = why, RedisError(f"a hint could not be handed on: {why!r}")
+            why.__cause__ = flaw
         if not self.is_over.done():
             self.is_over.set_result(why)
 

@@ -181,7 +181,7 @@ class Session:
                 continue
             try:
                 rest = begin(self.wire.send(text_frame(text)))
-            except OSError:
+            except (OSError, RuntimeError):  # it has left; or the server has just cut it off
                 self.end(None)
                 return number
             if rest is not None:

@@ -177,6 +177,24 @@ def test_every_sign_of_news_wakes_readers(monkeypatch: pytest.MonkeyPatch) -> No
     assert not woken.is_set()
 
 
+def test_who_cannot_be_woken_keeps_no_other_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, woken, log = Feed(JOB), list[str](), [event(1), event(2)]
+
+    def fail() -> None:
+        woken.append("bad")
+        raise RuntimeError("broken")
+
+    for wake in (fail, lambda: woken.append("good"), fail):
+        waiter = Reader(0, feed, log[:1])
+        monkeypatch.setattr(waiter, "wake", wake)
+        feed.waiting.add(waiter)
+    for tell in (lambda: feed.pass_on(log[1].json.encode()), feed.wake):
+        woken.clear()
+        with pytest.raises(RuntimeError, match="broken"):
+            tell()
+        assert sorted(woken) == ["bad", "bad", "good"]
+
+
 def test_what_all_readers_have_taken_is_not_kept() -> None:
     feed, log = Feed(JOB), [event(seq) for seq in range(1, 5)]
     quick, slow = Reader(0, feed, log[:1]), Reader(0, feed, log[:1])

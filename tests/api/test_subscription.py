@@ -3,6 +3,7 @@
 import asyncio
 from asyncio import StreamWriter
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -50,6 +51,33 @@ async def test_a_cancel_that_comes_as_something_was_sent_is_heeded(
     assert done
     assert running.cancelled()
     assert cancels == 1
+
+
+async def test_hints_go_on_after_one_that_could_not_be_handed_on(valkey: EmbeddedValkey) -> None:
+    opened, heard = asyncio.Queue[None](), asyncio.Queue[bytes]()
+    loop, flaw, flaws = asyncio.get_running_loop(), RuntimeError("broken"), list[Any]()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: flaws.append(context["exception"]))
+
+    def hear(hint: bytes) -> None:
+        heard.put_nowait(hint)
+        if hint == b"bad":
+            raise flaw
+
+    subscription = Subscription(
+        valkey.url, on_open=lambda: opened.put_nowait(None), on_message=hear
+    )
+    running = asyncio.create_task(subscription.run())
+    subscription.want()
+    async with asyncio.timeout(30), Redis.from_url(valkey.url) as client:
+        for hint in (b"bad", b"good"):
+            await opened.get()  # anew: whoever listens looks for what was said in between
+            await client.publish(EVENTS, hint)
+            assert await heard.get() == hint
+    running.cancel()
+    await asyncio.wait([running])
+    loop.set_exception_handler(handler)
+    assert flaws == [flaw], "and it is told of"
 
 
 async def test_every_one_of_many_hints_is_heard_in_order(valkey: EmbeddedValkey) -> None:

@@ -1,8 +1,10 @@
 """One socket: its handshake, its frames, its limits and its end."""
 
+import asyncio
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +16,7 @@ from api import sockets
 from api.ws import session
 from jobs.keys.limits import KeyLimits
 from jobs.settings import Settings
+from jobs.views import EventView
 from tests.api.listening import frames
 from tests.api.serving import Api, new_key, serve
 from tests.api.speaking import Client, ends, raw_socket, speaking
@@ -334,6 +337,30 @@ def test_a_client_that_takes_nothing_is_told_so_and_let_go(
         assert len(events) < 5
         assert neighbour.is_silent()
     eventually(lambda: len(api.parts.sockets) == 0)
+
+
+def test_a_client_that_was_just_cut_off_does_not_disturb_others(api: Api, engine: Engine) -> None:
+    """The server has closed its connection, and the session does not know yet."""
+    job_id, hub = Story(engine).begin(), api.parts.hub
+    with speaking(api) as neighbour, speaking(api) as client:
+        client.follow(job_id, after=1, id_="cut off")
+        neighbour.follow(job_id, after=1)
+        [feed] = hub._feeds.values()
+        readers: Any = feed.waiting
+        eventually(lambda: all(each.way and each._waking for each in readers))
+        open_: Any = api.parts.sockets._open
+        [cut_off] = [each for each in open_ if "cut off" in each.subscriptions]
+        seq = (feed.newest or 0) + 1
+        hint = EventView(job_id, seq, "progress", datetime.now(UTC), 1, {}).json().encode()
+
+        async def cut_off_and_hear() -> bool:
+            cut_off.wire._connection.keepalive_timeout()
+            hub._hear(hint)
+            return cut_off.is_ended
+
+        hearing = asyncio.run_coroutine_threadsafe(cut_off_and_hear(), cut_off._ended.get_loop())
+        assert hearing.result(30)
+        assert neighbour.receive("event")["event"]["seq"] == seq
 
 
 def test_clients_do_not_disturb_each_other(api: Api, engine: Engine) -> None:
