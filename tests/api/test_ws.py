@@ -356,7 +356,7 @@ def test_a_client_that_was_just_cut_off_does_not_disturb_others(api: Api, engine
         async def cut_off_and_hear() -> bool:
             cut_off.wire._connection.keepalive_timeout()
             hub._hear(hint)
-            return cut_off.is_ended
+            return bool(cut_off.is_ended)
 
         hearing = asyncio.run_coroutine_threadsafe(cut_off_and_hear(), cut_off._ended.get_loop())
         assert hearing.result(30)
