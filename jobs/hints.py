@@ -38,6 +38,7 @@ MAX_WAITING = 10_000  # hints; beyond, the oldest go: their readers look into Po
 TIMEOUT = 1.0  # seconds that the sender gives Redis
 GATHER = 0.004  # seconds from one pipeline to the next: a lone hint goes at once, a burst together
 GATHER_MORE = 0.01  # seconds from one sending to the next, where more is said to follow at once
+AT_ONCE = 16 * 1024  # bytes; what is longer may not fit into the socket, and is the sender's
 UNHEARD = 5000  # milliseconds until the kernel gives up on a silent Redis (TCP_USER_TIMEOUT)
 PAUSE = 1.0  # seconds without an attempt after Redis has failed to answer
 
@@ -143,7 +144,8 @@ class Hints:
             if not self._line.is_clear():
                 return False
             batch = self._take()
-            if not self._line.put(_messages(batch)):
+            messages = _messages(batch)
+            if len(messages) > AT_ONCE or not self._line.put(messages):
                 self._waiting.extendleft(reversed(batch))
                 return False
             self._sent_at = time.monotonic()
@@ -236,6 +238,7 @@ class _Line:
         except OSError:
             return False
         if written < len(messages):
+            _log.warning("hints are lost: Redis takes %d of %d bytes", written, len(messages))
             self.close()
         return True
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import select
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +13,7 @@ from sqlalchemy import Connection
 
 from dev.valkey import EmbeddedValkey
 from jobs import lifecycle
-from jobs.hints import EVENTS, WAKE, Hints
+from jobs.hints import EVENTS, WAKE, Hints, _Line
 from jobs.lifecycle import Moved
 from jobs.states import JobState
 from tests.eventually import eventually
@@ -114,6 +116,35 @@ def test_after_a_restart_of_redis_nothing_is_lost(
     hints.tell([moved._replace(seq=moved.seq + 1)])
     eventually(lambda: len(ear.listen().heard[EVENTS]) == 2)
     hints.close()
+
+
+def test_what_does_not_fit_into_the_socket_is_the_senders(
+    valkey: EmbeddedValkey, ear: Ear, moved: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.hints.GATHER", 0.0)  # nothing is too early
+    hints = Hints(valkey.url, at_once=True)
+    hints.tell([moved])  # the sender makes the connection
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == 1)
+    eventually(lambda: not hints._something.is_set())
+    made = hints._line._connection
+    made._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    hints.tell([moved._replace(data={"text": "x" * 4000}, seq=seq) for seq in range(1, 500)])
+    eventually(lambda: len(ear.listen().heard[EVENTS]) == 500)
+    assert hints._line._connection is made
+    hints.close()
+
+
+def test_what_half_a_message_loses_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0)
+        line = _Line("redis://127.0.0.1:1/0")
+        line._plain = ours.fileno()
+        line._poller.register(ours, select.POLLIN)
+        assert line.put(b"x" * 10_000_000)
+        assert not line.is_clear()
+    [said] = [each.message for each in caplog.records]
+    assert "of 10000000 bytes" in said
 
 
 def test_at_once_is_without_the_sender(
