@@ -34,6 +34,16 @@ router = APIRouter(route_class=StrictRoute, tags=["limits and pauses"])
 LOOK = timedelta(seconds=0.1)  # between a busy dispatcher's looks: what is due then starts at once
 _NAME_LENGTH = 260  # of the longest key, and its scope
 _SENT = ("bad-request", "payload-too-large", "unsupported-media-type", "validation-failed")
+#: Of a limit that stands, whose name may be from when names were checked less.
+KnownLimit = Annotated[
+    str,
+    Path(
+        pattern=r"^(?:key|kind|queue):[^\x00]+$",
+        max_length=_NAME_LENGTH,
+        description="`key:…`, `kind:…` or `queue:…`",
+        examples=["key:tenant-7"],
+    ),
+]
 LimitName = Annotated[
     str,
     Path(
@@ -86,7 +96,7 @@ async def pause_limit(request: Request, limit: LimitName, body: Why = None) -> R
 @router.post(
     "/v1/limits/{limit:path}/resume", responses={**_RESUMED, **problems("limit-not-found")}
 )
-async def resume_limit(request: Request, limit: LimitName) -> Response:
+async def resume_limit(request: Request, limit: KnownLimit) -> Response:
     """Let it go on."""
     return await _resume(request, _read(limit))
 
@@ -95,7 +105,7 @@ async def resume_limit(request: Request, limit: LimitName) -> Response:
     "/v1/limits/{limit:limit}",
     responses={200: answer("As it stands", model=standing.Limit), **problems("limit-not-found")},
 )
-async def read_limit(request: Request, limit: LimitName) -> Response:
+async def read_limit(request: Request, limit: KnownLimit) -> Response:
     """Read a limit, and what counts against it now."""
     project_id = principal_of(request).project_id
     view = await parts_of(request).database.run(gates.find_limit, project_id, _read(limit))
@@ -134,7 +144,7 @@ async def set_limit(request: Request, limit: LimitName, body: NewLimit) -> Respo
     response_class=Response,
     responses=problems("limit-not-found"),
 )
-async def delete_limit(request: Request, limit: LimitName) -> Response:
+async def delete_limit(request: Request, limit: KnownLimit) -> Response:
     """Take the limits away; a pause stands. A kind's own limit holds again."""
     actor = actor_of(request)
     await parts_of(request).database.change(

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from api import standing
+from jobs.gates import Gate, Scope, set_limit
 from tests.api.serving import Api, problem
 
 
@@ -84,6 +85,20 @@ def test_names_of_nothing_are_404(api: Api) -> None:
         problem(asked, 404, "limit-not-found")
     problem(api.http.post("/v1/kinds/no.such/pause"), 404, "kind-not-found")
     problem(api.http.post("/v1/queues/No%20Queue/pause"), 404, "queue-not-found")
+
+
+def test_a_limit_of_a_name_that_is_refused_today_is_read_and_taken_away(
+    api: Api, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        gate = Gate(Scope.QUEUE, "No Queue")
+        set_limit(connection, "default", gate, concurrency=1, rate=None)
+    [listed] = [
+        each for each in api.http.get("/v1/limits").json()["items"] if each["name"] == str(gate)
+    ]
+    assert api.http.get(f"/v1/limits/{gate}").json()["concurrency"] == listed["concurrency"] == 1
+    assert api.http.delete(f"/v1/limits/{gate}").status_code == 204
+    problem(api.http.get(f"/v1/limits/{gate}"), 404, "limit-not-found")
 
 
 def test_pauses_show_who_and_why(api: Api) -> None:
