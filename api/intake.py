@@ -39,7 +39,8 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
         self.process_id, self._hints = uuid7(), hints
         super().__init__(settings, "intake", most_waiting=most_waiting)
         self._lane_engine = autocommit(committing_engine(settings, "intake"))
-        self.lane = Lane(uuid7(), self._open_lane, self._pass_on, self.tell)
+        self._is_suspect = False  # the thread's connection
+        self.lane = Lane(uuid7(), self._open_lane, self._pass_on, self.tell, self._suspect)
 
     def key(self, item: Intake) -> Hashable:
         return None if item.key is None else (item.project_id, item.key)
@@ -49,6 +50,9 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
 
     def commit(self, items: Sequence[Intake]) -> Sequence[Accepted | JobsError]:
         """One transaction; plain ones without keys are one statement, so one round trip."""
+        if self._is_suspect:
+            self._is_suspect = False
+            self._engine.dispose()
         try:
             if all(intake.key is None and intake.is_plain for intake in items):
                 with self._autocommit.connect() as connection:
@@ -87,6 +91,7 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
     async def close(self) -> None:
         self._is_open = False
         await self.lane.end()
+        self._lane_engine.dispose()
         await super().close()
 
     def _enter(self, waiting: Waiting[Intake, Accepted]) -> None:
@@ -102,6 +107,13 @@ class IntakeWriter(GroupWriter[Intake, Accepted]):
             if each.item.tally is not None:
                 each.item = replace(each.item, tally=each.item.tally.aside())
         self.hand_over(waiting)
+
+    def _suspect(self) -> None:
+        """The lane's connection was lost; the thread's, if it is idle, may be as dead, unheard.
+
+        Where a network is silent, to find that out takes TCP_USER_TIMEOUT once more.
+        """
+        self._is_suspect = True
 
     def _open_lane(self) -> Asking:
         connection = self._lane_engine.connect()

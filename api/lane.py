@@ -47,9 +47,11 @@ class Lane:
         connect: Callable[[], Asking],
         hand_over: Callable[[Sequence[Entry]], None],
         tell: Callable[[Sequence[tuple[Intake, Accepted]]], None],
+        lost: Callable[[], None],
     ) -> None:
+        """`lost` is called where the connection is, before what was taken is handed over."""
         self.process_id, self._connect = process_id, connect
-        self._hand_over, self._tell = hand_over, tell
+        self._hand_over, self._tell, self._lost = hand_over, tell, lost
         self._loop = asyncio.get_running_loop()
         self._asking: Asking | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -155,6 +157,7 @@ class Lane:
             _log.warning("the quick lane is closed", cause=str(error))
             self._lose()
             return
+        _log.warning("the quick lane's statement was refused", cause=str(error))
         flown, self._flying = self._flying, []
         self._hand_over(flown)
         self._send()
@@ -164,6 +167,7 @@ class Lane:
         left = self._flying + self._waiting
         self._flying, self._waiting = [], []
         self._close()
+        self._lost()
         self._hand_over(left)
         self._end_if_done()
 

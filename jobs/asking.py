@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from jobs.direct import Direct
 
 _FINE = pq.ExecStatus.TUPLES_OK
+_UNPREPARED = {b"26000", b"0A000"}  # the statement is not there (any more), or its plan is not good
 
 
 class Unanswered(Exception):
@@ -36,12 +37,13 @@ class Asking:
         self._libpq.nonblocking = 1
         self.socket = raw.pgconn.socket  #: its number; `hear` when there is something to read
         self._asked: Direct | None = None
+        self._is_unprepared = False
         self._result: pq.abc.PGresult | None = None
 
     @property
     def is_lost(self) -> bool:
         """Whether nothing can be asked any more."""
-        return self._libpq.status != pq.ConnStatus.OK
+        return self._is_unprepared or self._libpq.status != pq.ConnStatus.OK
 
     def ask(self, direct: Direct, binds: Mapping[str, Any]) -> bool:
         """It is on its way; False: as much of it as fits, the rest by `push`. Unanswered."""
@@ -86,5 +88,6 @@ class Asking:
         if asked is None or result is None:
             return None
         if result.status != _FINE:
+            self._is_unprepared = result.error_field(pq.DiagnosticField.SQLSTATE) in _UNPREPARED
             raise Unanswered(result.get_error_message())
         return asked.read(result)
