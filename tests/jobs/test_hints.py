@@ -118,14 +118,23 @@ def test_after_a_restart_of_redis_nothing_is_lost(
     hints.close()
 
 
-def test_what_does_not_fit_into_the_socket_is_the_senders(
+@pytest.fixture
+def connected(
     valkey: EmbeddedValkey, ear: Ear, moved: Moved, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Hints:
+    """They tell at once, and one hint has been heard; to be closed."""
     monkeypatch.setattr("jobs.hints.GATHER", 0.0)  # nothing is too early
     hints = Hints(valkey.url, at_once=True)
     hints.tell([moved])  # the sender makes the connection
     eventually(lambda: len(ear.listen().heard[EVENTS]) == 1)
     eventually(lambda: not hints._something.is_set())
+    return hints
+
+
+def test_what_does_not_fit_into_the_socket_is_the_senders(
+    connected: Hints, ear: Ear, moved: Moved
+) -> None:
+    hints = connected
     made = hints._line._connection
     made._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     hints.tell([moved._replace(data={"text": "x" * 4000}, seq=seq) for seq in range(1, 500)])
@@ -147,14 +156,8 @@ def test_what_half_a_message_loses_is_said(caplog: pytest.LogCaptureFixture) -> 
     assert "of 10000000 bytes" in said
 
 
-def test_at_once_is_without_the_sender(
-    valkey: EmbeddedValkey, ear: Ear, moved: Moved, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jobs.hints.GATHER", 0.0)  # nothing is too early
-    hints = Hints(valkey.url, at_once=True)
-    hints.tell([moved])  # the sender makes the connection
-    eventually(lambda: len(ear.listen().heard[EVENTS]) == 1)
-    eventually(lambda: not hints._something.is_set())
+def test_at_once_is_without_the_sender(connected: Hints, ear: Ear, moved: Moved) -> None:
+    hints = connected
     with hints._sending:  # somebody is at it: then the sender has to
         hints.tell([moved._replace(seq=moved.seq + 1)])
         assert hints._something.is_set()

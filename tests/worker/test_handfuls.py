@@ -160,47 +160,43 @@ def _in_a_process(runtime: Runtime, jobs: Sequence[NewJob]) -> list[str | None]:
     return _make(runtime, jobs)
 
 
-@pytest.mark.parametrize("stay_away", [False, True])
-def test_a_handful_whose_claim_has_no_answer_is_given_back(
-    runtime: Runtime,
-    line: Relay,
-    platform: Platform,
-    told: Callable[..., list[NewJob]],
-    stay_away: bool,
-) -> None:
-    jobs = told("", "", "")
-    assert _make_over(line, runtime, jobs, b"started", stay_away=stay_away) == [None] * 3
-    assert all(platform.types(job) == ["created", "started", "interrupted"] for job in jobs)
+Unanswered = Callable[[bytes], tuple[list[NewJob], list[str | None]]]
+
+
+@pytest.fixture
+def unanswered(
+    line: Relay, runtime: Runtime, told: Callable[..., list[NewJob]], stay_away: bool
+) -> Unanswered:
+    """Makes three jobs. The first answer to a statement with that event is lost, or the line."""
+
+    def make(event: bytes) -> tuple[list[NewJob], list[str | None]]:
+        jobs = told("", "", "")
+        line.lose_reply_to(event, stay_away=stay_away)
+        with ThreadPoolExecutor(1) as pool:
+            made = pool.submit(_in_a_process, runtime, jobs)
+            if stay_away:
+                eventually(lambda: line.refused > 1)
+                assert len(runtime.board.running()) == len(jobs)
+                line.come_back()
+            ends = made.result(40)
+        assert line.lost == 1
+        return jobs, ends
+
+    return make
 
 
 @pytest.mark.parametrize("stay_away", [False, True])
-def test_a_handful_whose_report_has_no_answer_counts(
-    runtime: Runtime,
-    line: Relay,
-    platform: Platform,
-    told: Callable[..., list[NewJob]],
-    stay_away: bool,
+@pytest.mark.parametrize(
+    ("unheard", "outcome", "last"),
+    [("started", None, "interrupted"), ("succeeded", "succeeded", "succeeded")],
+)
+def test_a_handful_that_has_no_answer_is_given_back_or_counts(
+    unanswered: Unanswered, platform: Platform, unheard: str, outcome: str | None, last: str
 ) -> None:
-    jobs = told("", "", "")
-    ends = _make_over(line, runtime, jobs, b"succeeded", stay_away=stay_away)
-    assert ends == ["succeeded"] * 3
-    assert all(platform.types(job) == ["created", "started", "succeeded"] for job in jobs)
-
-
-def _make_over(
-    line: Relay, runtime: Runtime, jobs: Sequence[NewJob], event: bytes, *, stay_away: bool
-) -> list[str | None]:
-    """The first answer to a statement with that event is lost, and perhaps the whole line."""
-    line.lose_reply_to(event, stay_away=stay_away)
-    with ThreadPoolExecutor(1) as pool:
-        made = pool.submit(_in_a_process, runtime, jobs)
-        if stay_away:
-            eventually(lambda: line.refused > 1)
-            assert len(runtime.board.running()) == len(jobs)
-            line.come_back()
-        ends = made.result(40)
-    assert line.lost == 1
-    return ends
+    """A claim is given back; a report stands."""
+    jobs, ends = unanswered(unheard.encode())
+    assert ends == [outcome] * 3
+    assert all(platform.types(job) == ["created", "started", last] for job in jobs)
 
 
 class Watched:
