@@ -16,6 +16,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from kinds.data_scratch import scratch_folder
 from lading import JobContext, job
 
 LONGEST = 3600  # seconds of one attempt: tens of gigabytes on two cores
@@ -104,7 +105,7 @@ MEDIA_TYPES = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
 @job("data.transform", timeout=LONGEST)
 def transform(context: JobContext, args: TransformArgs) -> TransformResult:
     """Run the query, and store what it yields."""
-    from kinds.data_engine import scratch_folder, work  # noqa: PLC0415 - psutil; the api needs none
+    from kinds.data_engine import work  # noqa: PLC0415 - psutil; the api needs none
 
     start = time.monotonic()
     with scratch_folder() as folder:
@@ -132,7 +133,7 @@ def transform(context: JobContext, args: TransformArgs) -> TransformResult:
 @job("data.profile", timeout=LONGEST)
 def profile(context: JobContext, args: ProfileArgs) -> ProfileResult:
     """Look through the file, column by column, and store a report."""
-    from kinds.data_engine import scratch_folder, work  # noqa: PLC0415 - psutil; the api needs none
+    from kinds.data_engine import work  # noqa: PLC0415 - psutil; the api needs none
 
     with scratch_folder() as folder:
         source = _source(context, args.file_id)

@@ -14,7 +14,6 @@ import re
 import selectors
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -52,17 +51,6 @@ class StoodStill(Exception):
 
 class EngineDied(Exception):
     """The engine ended without a result; its last words say why."""
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """An empty folder on disk (TMPDIR, else /var/tmp: /tmp may be memory), gone afterwards."""
-    persistent = Path("/var/tmp")  # noqa: S108 - a folder with a random name is made inside
-    chosen = None if "TMPDIR" in os.environ or not persistent.is_dir() else persistent
-    with tempfile.TemporaryDirectory(
-        prefix="lading-data-", dir=chosen, ignore_cleanup_errors=True
-    ) as folder:
-        yield Path(folder)
 
 
 def work(context: JobContext, task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -117,8 +105,8 @@ def _engine(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running engine that has its task; it is gone afterwards, whatever happened."""
     with (folder / "stderr").open("wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "kinds.data_process"],
+        process = subprocess.Popen(  # noqa: S603 - our own module and folder
+            [sys.executable, "-P", "-m", "kinds.data_process", str(folder)],
             cwd=folder,
             env=_environment(folder, spill=spill),
             stdin=subprocess.PIPE,
@@ -128,7 +116,7 @@ def _engine(
         )
     with process:
         try:
-            _tell(process, json.dumps({**task, "folder": str(folder)}).encode() + b"\n")
+            _tell(process, json.dumps(task).encode() + b"\n")
             yield process
         finally:
             process.kill()

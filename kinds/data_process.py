@@ -1,22 +1,25 @@
-"""The engine's process: `python -m kinds.data_process`, started by kinds.data_engine only.
+"""The engine's process: `python -m kinds.data_process FOLDER`, started by kinds.data_engine only.
 
-It reads its task from standard input, and ends, taking its folder with it, as soon as that does:
-then the process that started it is gone. Only here Polars is loaded.
+It reads its task from standard input, and ends, taking FOLDER with it, as soon as that does: then
+the process that started it is gone. Only here Polars is loaded.
 """
 
 import json
 import os
 import shutil
+import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kinds.data_progress import Channel
 from lading import Fail
 
 REASON_LENGTH = 2000  # characters; names and values in it come from files
+REMOVING = 10.0  # seconds
 
 
 def main() -> None:
@@ -25,8 +28,8 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints is no message
     with suppress(OSError):  # Linux: when memory runs out, this process is the one to go
         Path("/proc/self/oom_score_adj").write_text("500")
-    task = json.loads(_first_line())
-    folder = Path(task["folder"])
+    folder = Path(sys.argv[1])
+    task = json.loads(_first_line(folder))
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     channel = Channel(told)
     try:
@@ -47,12 +50,12 @@ def _find_task(name: str) -> Callable[[dict[str, Any], Path, Channel], dict[str,
     return profile
 
 
-def _first_line() -> bytes:
+def _first_line(folder: Path) -> bytes:
     read = b""
     while not read.endswith(b"\n"):
         chunk = os.read(0, 65536)
-        if not chunk:
-            raise SystemExit("no task")
+        if not chunk:  # killed before it told the task
+            _end(folder)
         read += chunk
     return read
 
@@ -60,7 +63,14 @@ def _first_line() -> bytes:
 def _end_with_parent(folder: Path) -> None:
     while os.read(0, 4096):
         pass
-    shutil.rmtree(folder, ignore_errors=True)
+    _end(folder)
+
+
+def _end(folder: Path) -> NoReturn:
+    """End at once; what Polars' threads write into the folder meanwhile is removed too."""
+    until = time.monotonic() + REMOVING
+    while folder.exists() and time.monotonic() < until:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

@@ -117,6 +117,16 @@ def test_an_engine_ends_with_the_process_that_started_it() -> None:
     eventually(lambda: not scratch.exists())
 
 
+def test_an_engine_that_was_never_told_its_task_takes_its_folder_along(tmp_path: Path) -> None:
+    """Killed with -9 before it could tell, its parent cleans up nothing."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    (folder / "stderr").touch()
+    command = [sys.executable, "-P", "-m", "kinds.data_process", str(folder)]
+    subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, input=b"", timeout=60, check=False)
+    assert not folder.exists()
+
+
 def test_an_engine_that_is_killed_is_tried_again() -> None:
     killed: list[int] = []
 
