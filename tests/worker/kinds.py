@@ -4,6 +4,7 @@ import asyncio
 import builtins
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import sys
@@ -131,13 +132,13 @@ def chatters(context: JobContext, args: Count) -> int:
     return args.count
 
 
-@job("odd.chatters_io", queue="io")
-async def chatters_io(context: AsyncJobContext, args: Count) -> int:
-    for index in range(args.count):
+@job("odd.chatters_io", queue="io", timeout=60)
+async def chatters_io(context: AsyncJobContext, args: Path_) -> None:
+    """Until its file says so."""
+    for index in itertools.takewhile(lambda _: not _may_go(args), itertools.count()):
         context.log("debug", f"line {index}", index=index)
-        context.progress(index / args.count)
+        context.progress(index % 100 / 100)
         await asyncio.sleep(0.01)
-    return args.count
 
 
 @job("odd.steps_io", queue="io", max_attempts=5, retry=QUICK)
@@ -240,6 +241,21 @@ def sleeps_on(context: JobContext, args: Path_) -> str:
     return "slept"
 
 
+@job("odd.waits_deafly", timeout=60)
+def waits_deafly(context: JobContext, args: Path_) -> str:
+    """Hears of nothing until its file is there, or its time is over."""
+    append(args.path, f"start {context.attempt} {os.getpid()}")
+    end = time.monotonic() + args.seconds
+    while time.monotonic() < end and not _may_go(args):
+        time.sleep(0.02)
+    return "went"
+
+
+@job("odd.waits_deafly_io", queue="io", timeout=60)
+def waits_deafly_io(context: JobContext, args: Path_) -> str:
+    return waits_deafly(context, args)
+
+
 @job("odd.sleeps_on_io", queue="io", timeout=60)
 def sleeps_on_io(context: JobContext, args: Path_) -> str:
     append(args.path, f"start {context.attempt} {os.getpid()}")
@@ -262,3 +278,7 @@ def segfaults(context: JobContext, args: Echo) -> None:
     context.log("info", "into the dark")
     time.sleep(0.5)  # until that has been sent
     ctypes.string_at(0)
+
+
+def _may_go(args: Path_) -> bool:
+    return Path(f"{args.path}.go").exists()

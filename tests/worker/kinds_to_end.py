@@ -30,15 +30,6 @@ async def waits_in_a_process(context: AsyncJobContext, args: Path_) -> None:
     await asyncio.sleep(args.seconds)
 
 
-@job("odd.waits_deafly", timeout=60)
-def waits_deafly(context: JobContext, args: Path_) -> str:
-    """Hears of nothing until its file is there, or its time is over."""
-    end = time.monotonic() + args.seconds
-    while time.monotonic() < end and not Path(f"{args.path}.go").exists():
-        time.sleep(0.02)
-    return "went"
-
-
 @job("odd.fails_late_io", queue="io", timeout=60)
 def fails_late_io(context: JobContext, args: Path_) -> None:
     time.sleep(args.seconds)

@@ -45,10 +45,10 @@ class Platform:
         self.broker.ring([bell])
 
     def start(self, kind: str, args: Mapping[str, Any] | None = None, **options: Any) -> NewJob:
-        """A new job whose first attempt is running."""
+        """A new job whose first attempt has begun; it may have ended, if it is a quick one."""
         job = self.submit(kind, args, **options)
         self.ring(job)
-        eventually(lambda: self.row(job).state is JobState.RUNNING, within=30)
+        eventually(lambda: self._when_begun(job), within=40)
         return job
 
     def run(self, kind: str, args: Mapping[str, Any] | None = None, **options: Any) -> sa.Row[Any]:
@@ -59,8 +59,8 @@ class Platform:
         """The job's row once it is final; until then bells are rung as they are due."""
         return eventually(lambda: self._advance(job), within=within)
 
-    def ended(self, job: NewJob, within: float = 20) -> sa.Row[Any]:
-        """The job's row once it does not run any more."""
+    def ended(self, job: NewJob, within: float = 40) -> sa.Row[Any]:
+        """The job's row once an attempt has been made and none runs any more."""
         row = eventually(lambda: self._when_ended(job), within=within)
         assert row is not None
         return row
@@ -106,11 +106,23 @@ class Platform:
             with self.engine.begin() as connection:
                 lifecycle.run_now(connection, PROJECT, job.id)
         elif row.state is JobState.QUEUED:
-            rung_at = self._rung.get((job.id, row.attempt + 1), -math.inf)
-            if time.monotonic() > rung_at + RING_AGAIN_AFTER:
-                self.ring(job, row.attempt + 1)
+            self._ring_when_due(job, row.attempt + 1, -math.inf)
         raise AssertionError(f"attempt {row.attempt} of {job.kind} is {row.state}")
 
-    def _when_ended(self, job: NewJob) -> sa.Row[Any] | None:
+    def _when_begun(self, job: NewJob) -> sa.Row[Any] | None:
+        """Its first attempt was rung for by hand, if at all."""
         row = self.row(job)
-        return row if row.attempt and row.state is not JobState.RUNNING else None
+        if not row.attempt:
+            self._ring_when_due(job, 1, math.inf)
+            return None
+        return row
+
+    def _when_ended(self, job: NewJob) -> sa.Row[Any] | None:
+        row = self._when_begun(job)
+        return None if row is None or row.state is JobState.RUNNING else row
+
+    def _ring_when_due(self, job: NewJob, attempt: int, otherwise: float) -> None:
+        """`otherwise`: when that attempt counts as rung for, if nobody did so by `ring`."""
+        rung_at = self._rung.get((job.id, attempt), otherwise)
+        if time.monotonic() > rung_at + RING_AGAIN_AFTER:
+            self.ring(job, attempt)

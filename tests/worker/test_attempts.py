@@ -83,8 +83,11 @@ def test_what_a_handler_says_is_stored_before_its_end(platform: Platform) -> Non
     job = platform.submit("test.talks", {"value": [1]})
     assert platform.finish(job).progress == {"fraction": 0.75, "message": None}
     events = platform.events(job)
-    assert [type_ for type_, _ in events] == ["created", "started", "log", "progress", "succeeded"]
-    first, second = events[2][1]["lines"]
+    types = [type_ for type_, _ in events]
+    assert (types[:3], types[-1]) == (["created", "started", "log"], "succeeded")
+    # Mostly one event of each: the recorder may wake up between them.
+    assert {*types[3:-1]} - {"log"} == {"progress"}
+    first, second = (line for type_, data in events if type_ == "log" for line in data["lines"])
     assert (first["level"], first["message"], first["fields"]) == (
         "info",
         "one line",
@@ -158,7 +161,7 @@ def test_a_doorbell_of_an_unknown_kind_is_dropped(
 ) -> None:
     job = platform.submit("test.echo")
     platform.ring(job._replace(kind="nobody.knows"))
-    celery_setup.worker.assert_log_exists("nobody.knows", timeout=10)
+    celery_setup.worker.assert_log_exists("nobody.knows", timeout=40)
     assert platform.row(job).state is JobState.QUEUED
     assert platform.run("test.echo").state is JobState.SUCCEEDED
 
@@ -273,12 +276,15 @@ def test_the_oldest_lines_of_a_flood_give_way(platform: Platform, count: int) ->
     assert all(len(data.get("lines", [])) <= 100 for data in logs)
 
 
-def test_lines_and_progress_are_sent_while_the_handler_runs(platform: Platform) -> None:
-    job = platform.submit("odd.chatters_io", {"count": 60})
-    platform.finish(job)
-    types = platform.types(job)
-    assert types.count("log") >= 3
-    assert types.count("progress") >= 3
+def test_lines_and_progress_are_sent_while_the_handler_runs(
+    platform: Platform, notes: Path
+) -> None:
+    job = platform.start("odd.chatters_io", {"path": str(notes)})
+    for type_ in ("log", "progress"):
+        eventually(lambda: platform.types(job).count(type_) >= 3)  # noqa: B023
+    assert platform.row(job).state is JobState.RUNNING
+    Path(f"{notes}.go").touch()
+    assert platform.finish(job).state is JobState.SUCCEEDED
 
 
 def _children(platform: Platform, parent: UUID) -> list[sa.Row[Any]]:

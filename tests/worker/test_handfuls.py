@@ -257,7 +257,9 @@ def test_of_a_killed_process_what_was_done_counts_and_what_had_not_begun_has_not
     told: Callable[..., list[NewJob]],
     watched: Callable[[Sequence[NewJob]], Watched],
     notes: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("worker.watch.LONG", 60.0)  # else who stands still loses the others
     jobs = told("", "speaks", "dies", "", "")
     watched(jobs)
     ends = ["succeeded", "succeeded", "crashed", "interrupted", "interrupted"]

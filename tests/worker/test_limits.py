@@ -184,8 +184,9 @@ def test_a_cancel_reaches_a_running_handler(platform: Platform, notes: Path, kin
 def test_a_handler_that_ends_well_after_a_cancel_request_succeeds(
     platform: Platform, notes: Path
 ) -> None:
-    job = platform.start("odd.sleeps_on", {"path": str(notes), "seconds": 1.5})
+    job = platform.start("odd.waits_deafly", {"path": str(notes), "seconds": 50})
     platform.cancel(job)
+    Path(f"{notes}.go").touch()
     assert platform.finish(job).state is JobState.SUCCEEDED
 
 

@@ -64,10 +64,11 @@ def test_a_worker_says_who_it_is(node: WorkerNode, settings: Settings, engine: E
 def test_a_lease_is_renewed_while_the_attempt_runs(
     node: WorkerNode, platform: Platform, notes: Path
 ) -> None:
-    kind = {"prefork": "odd.sleeps_on", "threads": "odd.sleeps_on_io"}[node.pool]
-    job = platform.start(kind, {"path": str(notes), "seconds": 4})
+    kind = {"prefork": "odd.waits_deafly", "threads": "odd.waits_deafly_io"}[node.pool]
+    job = platform.start(kind, {"path": str(notes), "seconds": 50})
     first = platform.row(job).lease_until
-    eventually(lambda: platform.row(job).lease_until not in {first, None})
+    eventually(lambda: platform.row(job).lease_until > first)
+    Path(f"{notes}.go").touch()
     assert platform.finish(job).state is JobState.SUCCEEDED
     assert platform.types(job) == ["created", "started", "succeeded"]
 

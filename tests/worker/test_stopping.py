@@ -117,12 +117,16 @@ def test_a_signal_for_the_whole_group_interrupts_what_runs(
 def test_bells_that_were_not_begun_are_heard_by_the_next_worker(
     settings: Settings, platform: Platform, notes: Path
 ) -> None:
-    with worker(settings, "threads", slots=1) as node:
-        first = platform.start("odd.sleeps_on_io", {"path": str(notes), "seconds": 0.5})
+    patient = settings.model_copy(update={"soft_shutdown_seconds": 25.0})
+    with worker(patient, "threads", slots=1) as node:
+        first = platform.start("odd.waits_deafly_io", {"path": str(notes), "seconds": 50})
         second = platform.submit("test.echo_io", {"value": 2})
         platform.ring(second)
         eventually(lambda: platform.broker.queue_length("io") == 0)
-        end(node)
+        node.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "worker stopping" in node.logs())
+        Path(f"{notes}.go").touch()
+        node.process.wait(40)
     assert platform.row(first).state is JobState.SUCCEEDED
     assert platform.broker.queue_length("io") == 1
     with worker(settings, "threads", slots=1):

@@ -89,9 +89,11 @@ def test_the_dead_are_replaced_at_once_though_celery_looked_too_early(
     platform: Platform, worker_nodes: list[WorkerNode]
 ) -> None:
     parent = psutil.Process(worker_nodes[0].pid)
-    began = time.monotonic()
-    for _ in range(4):  # Celery looks again every 5 s
+    took = []
+    for _ in range(4):  # Celery looks again every 5 s: only the first could be lucky
         before = {child.pid for child in parent.children()}
+        began = time.monotonic()
         assert platform.run("block.dies_slowly", {}).crashes == 1
         eventually(lambda: len({child.pid for child in parent.children()} - before) == 1)  # noqa: B023
-    assert time.monotonic() - began < 13  # else more than 15 s
+        took.append(time.monotonic() - began)
+    assert sorted(took)[1] < 3.5, took
