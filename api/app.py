@@ -51,6 +51,7 @@ from api.revocation import Revocation
 from api.schedules import routes as schedules
 from api.sockets import Sockets
 from api.tail import Source, Tail
+from api.ticks import slow_down
 from api.webhooks import deliveries as webhook_deliveries
 from api.webhooks import endpoints as webhook_endpoints
 from api.ws import asyncapi, routes, tickets
@@ -153,6 +154,7 @@ async def _parts(settings: Settings, registry: Registry) -> AsyncIterator[Parts]
     broker_url = settings.broker_url.get_secret_value()
     async with AsyncExitStack() as stack:
         draining = Draining()
+        slow_down(draining)
         stack.enter_context(draining.on_signals())
         database = Database(settings)
         stack.callback(database.close)

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from jobs.attempts import WORKER_LOST, Outcome
+from jobs.direct import Direct
 from jobs.models import Job, JobAttempt, Worker
 from jobs.states import JobState
 
@@ -72,9 +72,7 @@ class Remains(NamedTuple):
 
 def beat(connection: Connection, worker: WorkerProcess) -> None:
     """The worker's row exists and says that it lives now."""
-    seen = {"seen_at": sa.func.clock_timestamp()}
-    statement = insert(Worker).on_conflict_do_update(index_elements=["id"], set_=seen)
-    connection.execute(statement, worker._asdict())
+    _BEAT.first(connection, worker._asdict())
 
 
 def sign_off(connection: Connection, worker_id: UUID) -> None:
@@ -187,6 +185,25 @@ LEFT JOIN job_now ON job_now.id = named.id
 LEFT JOIN ended ON ended.id = named.id AND ended.attempt = named.attempt
 """
 _LOOK = sa.text(_NAMED + _STAND)
+_BEAT = Direct(
+    "lading_beat",
+    sa.text("""
+INSERT INTO worker (id, host, pid, pool, queues, kinds, slots)
+VALUES (:id, :host, :pid, :pool, :queues, :kinds, :slots)
+ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
+RETURNING true
+""")
+    .bindparams(
+        sa.bindparam("id", type_=sa.Uuid),
+        sa.bindparam("host", type_=sa.Text),
+        sa.bindparam("pid", type_=sa.Integer),
+        sa.bindparam("pool", type_=sa.Text),
+        sa.bindparam("queues", type_=sa.ARRAY(sa.Text)),
+        sa.bindparam("kinds", type_=sa.ARRAY(sa.Text)),
+        sa.bindparam("slots", type_=sa.Integer),
+    )
+    .columns(sa.column("is_alive", sa.Boolean)),
+)
 _RENEW = sa.text(f"""{_NAMED},
 held AS MATERIALIZED (
     SELECT id FROM job

@@ -6,6 +6,7 @@ import structlog
 from celery.worker import consumer
 from celery.worker.state import maybe_shutdown
 
+BEAT_EVERY = 10.0  # seconds between two events that say to Flower that the worker lives
 RETRY_EVERY = 1.0  # seconds; kombu's own 2, 4, 6 … 30 s are too long after a long absence
 
 _log = structlog.get_logger(__name__)
@@ -17,8 +18,9 @@ class Consumer(consumer.Consumer):
     def __init__(
         self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        quiet = {"without_gossip": True, "without_mingle": True}
-        kwargs["worker_options"] = {**(worker_options or {}), **quiet}
+        options = {**(worker_options or {}), "without_gossip": True, "without_mingle": True}
+        options["heartbeat_interval"] = options.get("heartbeat_interval") or BEAT_EVERY
+        kwargs["worker_options"] = options
         super().__init__(*args, **kwargs)
 
     def ensure_connected(self, conn: Any) -> Any:

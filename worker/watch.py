@@ -42,7 +42,7 @@ from worker.verdicts import (
 )
 
 LOOK_EVERY = 0.1  # seconds, while anything runs; a new attempt is looked at when Celery hears of it
-LOOK_IDLE = 0.5  # seconds: at the latest, for Celery may hang
+LOOK_IDLE = 0.9  # seconds: at the latest, for Celery may hang
 LINGER = 1.0  # seconds after the last attempt, for the next one
 SAYS_WITHIN = 1.0  # seconds
 LONG = 0.25  # seconds of an attempt, after which the others of its handful go without it

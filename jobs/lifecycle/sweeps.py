@@ -1,6 +1,6 @@
 """What time brings about: at most `limit` jobs a call, those that are locked left out."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sqlmodel import col
 
 from jobs.attempts import UNKNOWN_USAGE, WORKER_LOST, Cause, Error, Outcome
+from jobs.direct import Direct
 from jobs.lifecycle.reports import crash_facts, usage_binds
 from jobs.lifecycle.statements import Moved, overdue, statement_of, written
 from jobs.models import Job
@@ -66,6 +67,20 @@ def rescue(connection: Connection, limit: int, lease: timedelta) -> list[Moved]:
     return moved
 
 
+def look_for_lost(connection: Connection) -> tuple[datetime, bool]:
+    """The time, and whether `rescue` may find something. No transaction has begun, or begins."""
+    now, is_any_out = _LOOK_FOR_LOST.glance(connection)
+    return now, is_any_out
+
+
+_LOOK_FOR_LOST = Direct(
+    "lading_look_for_lost",
+    sa.text("""
+SELECT clock_timestamp() AS now, EXISTS (
+    SELECT FROM job WHERE state = 'running' AND lease_until < clock_timestamp()
+) AS is_any_out
+""").columns(now=sa.DateTime(timezone=True), is_any_out=sa.Boolean),
+)
 _EXPIRED = sa.and_(
     col(Job.expires_at) <= DUE, col(Job.attempt) == 0, col(Job.finished_at).is_(None)
 )

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
+from jobs.direct import Direct
 from jobs.models import Dispatcher, Worker
 from worker.dispatcher.loop import Rest
 
@@ -27,7 +27,7 @@ class Presence:
         self._beats = 0
 
     def turn(self, connection: Connection) -> Rest:
-        connection.execute(_BEAT, self._row)
+        _BEAT.first(connection, self._row)
         if self._beats % BEATS_PER_SWEEP == 0:
             for statement in _FORGET:
                 connection.execute(statement, {"age": FORGET_AFTER * self._lease})
@@ -40,8 +40,19 @@ class Presence:
 
 
 _NOW = sa.func.clock_timestamp()
-_BEAT = insert(Dispatcher).on_conflict_do_update(
-    index_elements=[col(Dispatcher.id)], set_={"seen_at": _NOW}
+_BEAT = Direct(
+    "lading_dispatcher_beat",
+    sa.text("""
+INSERT INTO dispatcher (id, host, pid) VALUES (:id, :host, :pid)
+ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
+RETURNING true
+""")
+    .bindparams(
+        sa.bindparam("id", type_=sa.Uuid),
+        sa.bindparam("host", type_=sa.Text),
+        sa.bindparam("pid", type_=sa.Integer),
+    )
+    .columns(sa.column("is_alive", sa.Boolean)),
 )
 _FORGET = [
     sa.delete(table).where(col(table.seen_at) < _NOW - sa.bindparam("age", type_=sa.Interval))

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from jobs import lifecycle
 from jobs.hints import Hints
+from jobs.lifecycle import Moved, look_for_lost
 from worker.dispatcher.loop import Rest
 
 SWEEPS_PER_LEASE = 6  # every 5 s with a lease of 30 s
@@ -33,10 +34,8 @@ class Rescue:
         self._newest: datetime | None = None
 
     def turn(self, connection: Connection) -> Rest:
-        # One transaction: who is frozen in it has lost it when it thaws, and the permission with it
-        with connection.begin():
-            may_rescue = self._may_rescue(connection.execute(_NOW).scalar_one())
-            moved = lifecycle.rescue(connection, LIMIT, self._lease) if may_rescue else []
+        now, is_any_out = look_for_lost(connection)
+        moved = self._rescue(connection) if self._may_rescue(now) and is_any_out else []
         if moved:
             _log.warning("leases ran out", jobs=len(moved))
             self._hints.tell(moved)
@@ -47,6 +46,13 @@ class Rescue:
 
     def end(self, connection: Connection) -> None:
         pass
+
+    def _rescue(self, connection: Connection) -> list[Moved]:
+        # One transaction: who is frozen in it has lost it when it thaws, and the permission with it
+        with connection.begin():
+            if not self._may_rescue(connection.execute(_NOW).scalar_one()):
+                return []
+            return lifecycle.rescue(connection, LIMIT, self._lease)
 
     def _may_rescue(self, now: datetime) -> bool:
         """By the database's clock, which goes on while a machine sleeps."""
