@@ -5,6 +5,7 @@ import math
 import select
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -93,7 +94,7 @@ def test_what_more_follows_waits_for_it_or_is_roused(
 ) -> None:
     hints = Hints(valkey.url, at_once=at_once)
     hints.tell([moved])
-    eventually(lambda: len(ear.listen().heard[EVENTS]) == 1)
+    eventually(partial(_is_at_rest, hints))
     hints._sent_at = math.inf  # as if it were always just now
     hints.tell([moved._replace(seq=moved.seq + 1)], more_follow=True)
     assert len(hints._waiting) == 2  # the event, and the queue's name
@@ -127,8 +128,13 @@ def connected(
     hints = Hints(valkey.url, at_once=True)
     hints.tell([moved])  # the sender makes the connection
     eventually(lambda: len(ear.listen().heard[EVENTS]) == 1)
-    eventually(lambda: not hints._something.is_set())
+    eventually(partial(_is_at_rest, hints))
     return hints
+
+
+def _is_at_rest(hints: Hints, since: float = -math.inf) -> bool:
+    """Whether the sender has sent something since then, and waits for more."""
+    return hints._sent_at > since and not hints._something.is_set()
 
 
 def test_what_does_not_fit_into_the_socket_is_the_senders(
@@ -156,14 +162,17 @@ def test_what_half_a_message_loses_is_said(caplog: pytest.LogCaptureFixture) -> 
     assert "of 10000000 bytes" in said
 
 
-def test_at_once_is_without_the_sender(connected: Hints, ear: Ear, moved: Moved) -> None:
-    hints = connected
+def test_at_once_is_without_the_sender(
+    connected: Hints, ear: Ear, moved: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hints, before = connected, connected._sent_at
     with hints._sending:  # somebody is at it: then the sender has to
         hints.tell([moved._replace(seq=moved.seq + 1)])
-        assert hints._something.is_set()
+        assert hints._waiting
     eventually(lambda: len(ear.listen().heard[EVENTS]) == 2)
-    eventually(lambda: not hints._something.is_set())
+    eventually(partial(_is_at_rest, hints, before))
+    monkeypatch.setattr(hints, "_rouse", pytest.fail)
     hints.tell([moved._replace(seq=moved.seq + 2)])
-    assert not hints._something.is_set()
+    assert not hints._waiting
     eventually(lambda: len(ear.listen().heard[EVENTS]) == 3)
     hints.close()
