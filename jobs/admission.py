@@ -46,14 +46,17 @@ def groups(name: str, which: str) -> str:
 )"""  # noqa: S608 - no value is part of it
 
 
-#: Of groups that are `waiting`: a live worker knows the kind, and nobody has paused it.
-IS_STARTABLE = """EXISTS (
-        SELECT FROM live WHERE live.queue = waiting.queue AND waiting.kind = ANY (live.kinds)
-    ) AND NOT EXISTS (
+#: Of groups that are `waiting`: nobody has paused them.
+IS_UNPAUSED = """NOT EXISTS (
         SELECT FROM gate
         WHERE gate.project_id = waiting.project_id AND paused
           AND (scope = 'queue' AND name = waiting.queue OR scope = 'kind' AND name = waiting.kind)
     )"""
+
+#: … and a live worker knows the kind.
+IS_STARTABLE = f"""EXISTS (
+        SELECT FROM live WHERE live.queue = waiting.queue AND waiting.kind = ANY (live.kinds)
+    ) AND {IS_UNPAUSED}"""
 
 #: How the gates stand that `wanted (project_id, scope, name)` names; one that nobody has set is
 #: open. `free`: so many more may be rung; NULL: any number. A bell holds a slot like an attempt,

@@ -22,7 +22,14 @@ from jobs.admission import GROUP, IS_LIMITED, IS_STARTABLE, KEYED, LIVE, PLAIN, 
 from jobs.broker import Bell
 from jobs.direct import Direct, together
 from jobs.gates import COUNTING
-from jobs.picks import AGED_EVERY, HAS_LOCKS, PICK_AT_ONCE, PICK_COUNTED, PICK_PLAIN
+from jobs.picks import (
+    AGED_EVERY,
+    HAS_LOCKS,
+    PICK_AT_ONCE,
+    PICK_COUNTED,
+    PICK_LONE,
+    PICK_PLAIN,
+)
 
 MOST_REMEMBERED = 10_000  # groups whose last keys are remembered
 QUICK = 0.02  # seconds of a look; the plan for the next one, which takes four milliseconds, is kept
@@ -55,6 +62,7 @@ class Turns:
     """Whose turn it is in a queue, as far as one dispatcher remembers; forgetting it is no harm."""
 
     took: float = 0.0  #: seconds of the last look
+    is_lonely: bool = False  #: at most one job was found at once, the last time
     rung: int = 0  #: bells so far, of which some go to jobs that have aged, or have no key
     last: dict[tuple[str, str, int], str] = field(default_factory=dict)  #: each group's last key
 
@@ -96,11 +104,17 @@ def pick_at_once(
 ) -> list[Bell]:
     """The queue's next jobs are marked as by `pick`, of a queue that has not been looked at.
 
-    So a lone job is marked in one round trip. A transaction by itself; none is marked where a job
-    of the queue has a key or anything is limited. Locks and bells as with `pick`.
+    So a lone job is marked in one round trip: where the last look found no more than one, this one
+    asks for just that first. A transaction by itself; none is marked where a job of the queue has a
+    key or anything is limited. Locks and bells as with `pick`.
     """
     binds = {"queue": queue, "window": size, "offset": turns.rung, "lease": lease}
-    _, found = together(connection, [(_LOCK, binds), (PICK_AT_ONCE, binds)])
+    found: Sequence[tuple[Any, ...]] = []
+    if turns.is_lonely:
+        _, found = together(connection, [(_LOCK, binds), (PICK_LONE, binds)])
+    if not found:
+        _, found = together(connection, [(_LOCK, binds), (PICK_AT_ONCE, binds)])
+    turns.is_lonely = len(found) <= 1
     return _bells(queue, found, turns)
 
 

@@ -15,6 +15,7 @@ from jobs.admission import (
     GATES,
     IS_LIMITED,
     IS_STARTABLE,
+    IS_UNPAUSED,
     KEYED,
     LIVE,
     PLAIN,
@@ -157,6 +158,42 @@ wanted AS (SELECT * FROM plain AS waiting WHERE {IS_STARTABLE})""",  # noqa: S60
 PICK_AT_ONCE = Direct(
     "lading_pick_at_once",
     _PICK_AT_ONCE.bindparams(*_WINDOW, sa.bindparam("lease", type_=sa.Interval)).columns(**_BELL),
+)
+
+_PICK_LONE = sa.text(f"""
+WITH next AS MATERIALIZED (
+    SELECT id, project_id, kind, queued_at FROM job WHERE {PLAIN} AND queue = :queue
+    ORDER BY queue, project_id, kind, priority, queued_at, id LIMIT 2
+),
+picked AS MATERIALIZED (
+    SELECT id FROM job
+    WHERE id = (
+        SELECT id FROM next AS waiting
+        WHERE (SELECT count(*) FROM next) = 1
+          AND queued_at > statement_timestamp() - interval '{STEP} s'
+          AND NOT EXISTS (SELECT FROM job WHERE {_RUNG})
+          AND NOT EXISTS (SELECT FROM job WHERE {KEYED} AND queue = :queue)
+          AND NOT ({_IS_BARRED})
+          AND EXISTS (
+              SELECT FROM worker
+              WHERE worker.seen_at > clock_timestamp() - CAST(:lease AS interval)
+                AND :queue = ANY (worker.queues) AND waiting.kind = ANY (worker.kinds)
+          )
+          AND {IS_UNPAUSED.replace("waiting.queue", ":queue")}
+    ) AND CAST(state AS text) = 'queued' AND rung_at IS NULL AND {UNEXPIRED}
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE job SET rung_at = clock_timestamp() WHERE id = (SELECT id FROM picked)
+RETURNING id, attempt + 1 AS attempt, kind, CAST(priority AS integer) AS loudness,
+          false AS is_limited
+""")  # noqa: S608
+#: The same where a single job waits and no bell hangs, and that not for long: then it is the next
+#: by every rule, and as loud as it is urgent. Marks nothing elsewhere.
+PICK_LONE = Direct(
+    "lading_pick_lone",
+    _PICK_LONE.bindparams(
+        sa.bindparam("queue", type_=sa.Text), sa.bindparam("lease", type_=sa.Interval)
+    ).columns(**_BELL),
 )
 
 _KEY = "(queue, project_id, kind, priority, concurrency_key)"

@@ -15,7 +15,7 @@ from jobs.direct import Direct
 from jobs.dispatch import Epoch, Standing, Turns
 from jobs.gating import Gate
 from jobs.models import Dispatcher, Job
-from jobs.picks import _PICK_AT_ONCE, _PICK_PLAIN, HAS_LOCKS
+from jobs.picks import _PICK_AT_ONCE, _PICK_LONE, _PICK_PLAIN, HAS_LOCKS
 from jobs.states import JobState
 from tests.jobs.making import LEASE, make_job, read_job
 from tests.jobs.ringing import add_job, add_jobs, add_worker, count_rung
@@ -283,6 +283,8 @@ def test_a_large_backlog_is_not_walked(connection: Connection, is_analyzed: bool
     assert count_rung(connection) == 10
     at_once = {"queue": "default", "lease": LEASE, "offset": 0, "window": 20}
     assert rows_read(connection, _PICK_AT_ONCE, **at_once) < 100
+    assert count_rung(connection) == 20
+    assert rows_read(connection, _PICK_LONE, queue="default", lease=LEASE) < 100
     assert count_rung(connection) == 20
 
 
