@@ -17,7 +17,7 @@ OFFICIAL = Path(__file__).parent.parent / "data" / "asyncapi-3.0.0.json.gz"
 
 
 def test_the_document_needs_no_key_and_fits_the_official_schema(api: Api) -> None:
-    response = httpx2.get(f"{api.url}/asyncapi.json")
+    response = httpx2.get(f"{api.url}/asyncapi.json", timeout=40)
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
     found = response.json()

@@ -12,7 +12,7 @@ from tests.api.serving import Api
 
 @pytest.fixture(scope="module")
 def document(api: Api) -> dict[str, Any]:
-    found: dict[str, Any] = httpx2.get(f"{api.url}/openapi.json").json()
+    found: dict[str, Any] = httpx2.get(f"{api.url}/openapi.json", timeout=40).json()
     return found
 
 
@@ -25,7 +25,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 
 def test_the_page_loads_nothing_from_elsewhere(api: Api) -> None:
-    with httpx2.Client(base_url=api.url) as anybody:
+    with httpx2.Client(base_url=api.url, timeout=40) as anybody:
         assert anybody.get("/").headers["location"] == "/docs"
         page = anybody.get("/docs")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -41,7 +41,7 @@ def test_the_page_loads_nothing_from_elsewhere(api: Api) -> None:
 
 
 def test_the_module_for_pages_is_small_and_needs_no_other(api: Api) -> None:
-    module = httpx2.get(f"{api.url}/static/lading.js")
+    module = httpx2.get(f"{api.url}/static/lading.js", timeout=40)
     assert len(module.content) <= 8 * 1024
     assert not re.search(r"\bimport\b", module.text)
 

@@ -153,7 +153,7 @@ def test_an_id_that_is_not_sane_is_replaced(api: Api, given: str) -> None:
 def test_the_type_of_a_problem_leads_to_its_description(api: Api) -> None:
     found = problem(api.http.get(f"/v1/jobs/{uuid4()}"), 404, "job-not-found")
     page, _, anchor = found["type"].partition("#")
-    text = httpx2.get(f"{api.url}{page}").text
+    text = httpx2.get(f"{api.url}{page}", timeout=40).text
     assert f'id="{anchor}"' in text
     assert set(re.findall(r'<h2 id="([a-z-]+)"', text)) == set(TYPES)
 

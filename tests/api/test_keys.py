@@ -20,7 +20,9 @@ def test_a_key_is_made_shown_once_and_works(api: Api) -> None:
     assert parse_key(made["key"])
     assert made["key"].startswith(made["prefix"])
     assert response.headers["cache-control"] == "no-store"
-    assert httpx2.get(f"{api.url}/v1/jobs", headers=bearer(made["key"])).status_code == 200
+    assert (
+        httpx2.get(f"{api.url}/v1/jobs", headers=bearer(made["key"]), timeout=40).status_code == 200
+    )
     listed = api.http.get("/v1/keys")
     schemas.ApiKeys.model_validate_json(listed.content)
     (found,) = [key for key in listed.json()["items"] if key["id"] == made["id"]]
@@ -36,7 +38,7 @@ def bearer(key: str) -> dict[str, str]:
 
 def test_a_deleted_key_opens_nothing_at_once(api: Api) -> None:
     made = api.http.post("/v1/keys", json={"name": "short"}).json()
-    with httpx2.Client(base_url=api.url, headers=bearer(made["key"])) as theirs:
+    with httpx2.Client(base_url=api.url, headers=bearer(made["key"]), timeout=40) as theirs:
         assert theirs.get("/v1/jobs").status_code == 200
         assert api.http.delete(f"/v1/keys/{made['id']}").status_code == 204
         problem(theirs.get("/v1/jobs"), 401, "unauthenticated")
@@ -46,7 +48,7 @@ def test_a_deleted_key_opens_nothing_at_once(api: Api) -> None:
 
 def test_a_key_that_another_process_deleted_is_forgotten_soon(api: Api, engine: Engine) -> None:
     made = api.http.post("/v1/keys", json={"name": "elsewhere"}).json()
-    with httpx2.Client(base_url=api.url, headers=bearer(made["key"])) as theirs:
+    with httpx2.Client(base_url=api.url, headers=bearer(made["key"]), timeout=40) as theirs:
         assert theirs.get("/v1/jobs").status_code == 200
         with engine.begin() as connection:
             connection.execute(text("DELETE FROM api_key WHERE id = :id"), {"id": made["id"]})
@@ -56,7 +58,7 @@ def test_a_key_that_another_process_deleted_is_forgotten_soon(api: Api, engine: 
 def test_the_last_use_is_shown(api: Api) -> None:
     made = api.http.post("/v1/keys", json={"name": "used"}).json()
     assert made["last_used_at"] is None
-    httpx2.get(f"{api.url}/v1/jobs", headers=bearer(made["key"]))
+    httpx2.get(f"{api.url}/v1/jobs", headers=bearer(made["key"]), timeout=40)
 
     def last_used() -> str | None:
         (found,) = [k for k in api.http.get("/v1/keys").json()["items"] if k["id"] == made["id"]]
@@ -73,7 +75,7 @@ def test_the_last_use_is_shown(api: Api) -> None:
 )
 def test_without_a_good_key_nothing_is_told(api: Api, header: str | None) -> None:
     headers = [] if header is None else [(b"Authorization", header.strip().encode())]
-    with httpx2.Client(base_url=api.url) as anybody:
+    with httpx2.Client(base_url=api.url, timeout=40) as anybody:
         for path in ("/v1/jobs", "/v1/nothing", "/metrics", "/nothing"):
             response = anybody.get(path, headers=headers)
             problem(response, 401, "unauthenticated")
@@ -84,7 +86,7 @@ def test_without_a_good_key_nothing_is_told(api: Api, header: str | None) -> Non
 
 def test_the_scheme_is_read_in_any_case(api: Api) -> None:
     headers = {"Authorization": f"bEARER {api.key}"}
-    assert httpx2.get(f"{api.url}/v1/jobs", headers=headers).status_code == 200
+    assert httpx2.get(f"{api.url}/v1/jobs", headers=headers, timeout=40).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_the_scheme_is_read_in_any_case(api: Api) -> None:
     ],
 )
 def test_few_addresses_need_no_key(api: Api, path: str, status: int) -> None:
-    assert httpx2.get(f"{api.url}{path}").status_code == status
+    assert httpx2.get(f"{api.url}{path}", timeout=40).status_code == status
 
 
 ASKED = {

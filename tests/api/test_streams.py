@@ -146,7 +146,7 @@ def test_refusals_come_before_anything_else(api: Api, story: Story, accept: str)
         (flaw,) = problem(response, 422, "validation-failed")["errors"]
         assert flaw["in"] == "header"
     problem(api.http.get(path, params={"before": 1}, headers=headers), 422, "validation-failed")
-    problem(httpx2.get(f"{api.url}{path}", headers=headers), 401, "unauthenticated")
+    problem(httpx2.get(f"{api.url}{path}", headers=headers, timeout=40), 401, "unauthenticated")
 
 
 def test_silence_is_broken_by_a_comment(

@@ -24,11 +24,11 @@ class Catcher(NamedTuple):
     folder: Path
 
     def send(self, message: EmailMessage, to: list[str] | None = None) -> None:
-        with smtplib.SMTP("127.0.0.1", self.smtp, timeout=10) as client:
+        with smtplib.SMTP("127.0.0.1", self.smtp, timeout=30) as client:
             assert client.send_message(message, to_addrs=to) == {}
 
     def get(self, path: str) -> tuple[int, bytes]:
-        connection = HTTPConnection("127.0.0.1", self.http, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.http, timeout=30)
         connection.request("GET", path)
         answer = connection.getresponse()
         status, body = answer.status, answer.read()
@@ -56,7 +56,7 @@ def catcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catcher]:
     process, catcher = start(tmp_path_factory.mktemp("mail"))
     yield catcher
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
 
 
 def a_mail(subject: str, text: str = "Hello\n", html: str | None = None) -> EmailMessage:

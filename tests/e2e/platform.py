@@ -79,7 +79,7 @@ class Platform:
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(number)
         self.process.wait(STOP_WITHIN)
-        return [each for each in psutil.wait_procs(children, timeout=10)[1] if lives(each.pid)]
+        return [each for each in psutil.wait_procs(children, timeout=30)[1] if lives(each.pid)]
 
     def remove(self) -> None:
         """Its data is gone, wherever it lies."""
@@ -95,7 +95,7 @@ class Platform:
 
     def _answers(self) -> bool:
         try:
-            return httpx2.get(f"{self.dev['api']}/livez").status_code == 200
+            return httpx2.get(f"{self.dev['api']}/livez", timeout=40).status_code == 200
         except httpx2.TransportError:
             return False
 

@@ -36,7 +36,9 @@ def follow(platform: Platform, job_id: str, after: int = 0) -> list[dict[str, An
 
 def seen_in_flower(platform: Platform, task_id: str) -> dict[str, Any] | None:
     user, _, password = platform.dev["flower_auth"].partition(":")
-    answer = httpx2.get(f"{platform.dev['flower']}/api/task/info/{task_id}", auth=(user, password))
+    answer = httpx2.get(
+        f"{platform.dev['flower']}/api/task/info/{task_id}", auth=(user, password), timeout=40
+    )
     if answer.status_code != 200:
         return None
     task: dict[str, Any] = answer.json()
@@ -48,7 +50,7 @@ def test_a_mail_arrives_with_the_right_bytes(platform: Platform) -> None:
     job = platform.run("email.send", args)
     assert job["state"] == "succeeded", job
     assert job["result"]["accepted"] == ["ann@example.org"]
-    mails = httpx2.get(f"{platform.dev['mail']}/messages").json()
+    mails = httpx2.get(f"{platform.dev['mail']}/messages", timeout=40).json()
     (mail,) = [m for m in mails if m["message_id"] == job["result"]["message_id"]]
     assert mail["to"] == ["Ann <ann@example.org>"] or "ann@example.org" in str(mail["to"])
     assert "Änn" in mail["text"]
@@ -222,7 +224,7 @@ def test_an_event_sends_the_welcome_mail_once(platform: Platform) -> None:
         echo = platform.finished(fact["jobs"][0])
     message_id = platform.finished(job_id)["result"]["message_id"]
     assert echo["args"] == {"value": message_id}
-    mails = httpx2.get(f"{platform.dev['mail']}/messages").json()
+    mails = httpx2.get(f"{platform.dev['mail']}/messages", timeout=40).json()
     (mail,) = [mail for mail in mails if "ada@example.com" in str(mail["to"])]
     assert mail["message_id"] == message_id
     assert "Ada" in mail["text"]

@@ -44,7 +44,7 @@ def test_the_readmes_commands_do_what_it_says(platform: Platform) -> None:
     mail, transform, _ = blocks(README, "sh")
     job = json.loads(shell(platform, mail))
     assert (job["kind"], job["state"]) == ("email.send", "succeeded")
-    mails = httpx2.get(f"{platform.dev['mail']}/messages").json()
+    mails = httpx2.get(f"{platform.dev['mail']}/messages", timeout=40).json()
     assert job["result"]["message_id"] in [each["message_id"] for each in mails]
 
     head = mail.splitlines()[0]  # API and AUTH

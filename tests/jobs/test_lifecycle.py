@@ -86,7 +86,7 @@ def test_an_ended_attempt_has_its_row(connection: Connection, move: Move) -> Non
 
 
 def test_one_of_eight_racing_claims_wins(engine: Engine) -> None:
-    together = Barrier(8, timeout=10)  # seconds
+    together = Barrier(8, timeout=30)  # seconds
     with engine.begin() as connection:
         job_id = make_job(connection)
 

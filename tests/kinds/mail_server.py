@@ -99,14 +99,14 @@ def mail_server(
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     listening = loop.create_server(protocol, "127.0.0.1", 0, ssl=tls)
-    server = asyncio.run_coroutine_threadsafe(listening, loop).result(10)
+    server = asyncio.run_coroutine_threadsafe(listening, loop).result(30)
     bag.port = server.sockets[0].getsockname()[1]
     try:
         yield bag
     finally:
-        asyncio.run_coroutine_threadsafe(_close(server), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_close(server), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(30)
         loop.close()
 
 

@@ -82,7 +82,7 @@ def web_server(tls: ssl.SSLContext | None = None) -> Iterator[Website]:
         finally:
             site.silence.set()
             server.shutdown()
-            thread.join(10)
+            thread.join(30)
 
 
 def _read(stream: BufferedIOBase) -> Asked:

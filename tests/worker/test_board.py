@@ -83,7 +83,7 @@ def test_a_dead_processs_last_words_stay_until_they_have_been_read(shared: Share
         shared.clear(dead._replace(attempt=2))
         assert shared.running() == [dead]
         shared.clear(dead)
-        successor.result(10)
+        successor.result(30)
     assert shared.running() == []
 
 
@@ -132,7 +132,7 @@ def test_a_reader_never_sees_half_a_record(shared: SharedBoard) -> None:
     ready, done = spawn.Event(), spawn.Event()
     writer = spawn.Process(target=_write, args=(shared, ready, done), daemon=True)
     writer.start()
-    assert ready.wait(10)
+    assert ready.wait(30)
     try:
         seen: set[tuple[Any, ...]] = set()
         readings, end = 0, time.monotonic() + 30
@@ -141,7 +141,7 @@ def test_a_reader_never_sees_half_a_record(shared: SharedBoard) -> None:
             seen.update(tuple(running) for running in shared.running())
     finally:
         done.set()
-        writer.join(10)
+        writer.join(30)
     assert seen == {tuple(_record(0)), tuple(_record(1))}
 
 

@@ -214,8 +214,8 @@ class Watched:
 
     def close(self) -> None:
         self.watch.close()
-        assert self.reports.drain(10)
-        self.process.join(10)
+        assert self.reports.drain(30)
+        self.process.join(30)
         assert self.process.exitcode is not None
         self.watch.board.close()
 
@@ -289,8 +289,8 @@ def test_a_process_that_dies_before_it_begins_counts_one_crash(
     eventually(lambda: len(_outcomes(platform, jobs)) == 3, within=30)
     assert _outcomes(platform, jobs) == ["crashed", "interrupted", "interrupted"]
     watch.close()
-    child.wait(10)
-    assert reports.drain(10)
+    child.wait(30)
+    assert reports.drain(30)
 
 
 def test_whose_turn_takes_long_holds_up_nobody(

@@ -36,7 +36,7 @@ def woken(settings: Settings) -> Iterator[redis.client.PubSub]:
     client = redis.Redis.from_url(settings.broker_url.get_secret_value())
     with client.pubsub() as heard:  # type: ignore[no-untyped-call]
         heard.subscribe(WAKE)
-        assert heard.get_message(timeout=10)
+        assert heard.get_message(timeout=30)
         yield heard
     client.close()
 

@@ -54,9 +54,9 @@ def test_what_still_stands_when_the_pool_has_gone_is_reported(
     if is_killed:  # by Celery, which waits for nobody when it stops
         child.terminate()
     watch.close()
-    assert reports.drain(10)
+    assert reports.drain(30)
     assert platform.types(job)[-1] == "interrupted"
-    assert child.wait(10) < 0
+    assert child.wait(30) < 0
 
 
 @dataclass
@@ -83,7 +83,7 @@ def stage(
     watch = ProcessWatch(strict, board, reports, lambda: None)
     yield Stage(watch, board, running, job)
     watch.close()
-    assert reports.drain(10)
+    assert reports.drain(30)
     platform.cancel(job)
 
 
@@ -92,7 +92,7 @@ def test_an_attempt_that_does_not_heed_a_request_is_ended(
 ) -> None:
     stage.watch.begin(lambda: None)
     stage.watch.cancel(stage.running)
-    assert child.wait(10) == -signal.SIGKILL
+    assert child.wait(30) == -signal.SIGKILL
     eventually(lambda: platform.attempts(stage.job) == [(1, "cancelled", None)])
 
 
@@ -105,7 +105,7 @@ def test_a_watch_that_has_nothing_to_watch_is_woken_by_an_attempt(
     stage.board.write(stage.running)
     stage.watch.cancel(stage.running)
     stage.watch.hurry()
-    assert child.wait(10) == -signal.SIGKILL
+    assert child.wait(30) == -signal.SIGKILL
 
 
 def test_an_attempt_that_reports_is_left_in_peace(
@@ -151,7 +151,7 @@ def test_what_is_ended_for_another_attempts_sake_has_not_crashed(
     stage.board.write(following)
     stage.watch.begin(lambda: None)
     stage.watch.end(following, LOST)
-    assert child.wait(10) == -signal.SIGKILL
+    assert child.wait(30) == -signal.SIGKILL
     eventually(lambda: platform.attempts(stage.job) == [(1, "interrupted", None)])
 
 

@@ -118,7 +118,7 @@ def test_a_nudge_ends_the_rest(run: Callable[[Counted], Loop]) -> None:
     loop.nudge()
     eventually(lambda: len(service.turns) == 2)
     loop.stop()
-    loop.join(5)
+    loop.join(30)
     assert service.has_ended.is_set()
 
 
@@ -134,7 +134,7 @@ def test_nudges_do_not_hurry_a_service_beyond_its_least_rest(
 
     eventually(nudge)
     loop.stop()
-    loop.join(5)
+    loop.join(30)
     pauses = [after - before for before, after in pairwise(service.turns)]
     assert min(pauses) >= 0.19
 
@@ -154,7 +154,7 @@ def test_a_call_ends_the_rest_of_who_heeds_it_only(engine: Engine) -> None:
     for loop in (idle, other):
         loop.stop()
     for loop in (idle, other):
-        loop.join(5)
+        loop.join(30)
     assert len(services[1].turns) == 1
 
 
@@ -176,7 +176,7 @@ def test_a_service_outlives_absent_servers(run: Callable[[Counted], Loop]) -> No
     loop = run(service)
     eventually(lambda: len(service.turns) >= 4)
     loop.stop()
-    loop.join(5)
+    loop.join(30)
     assert service.has_ended.is_set()
 
 
