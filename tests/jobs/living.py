@@ -16,12 +16,13 @@ from jobs.errors import JobsError
 from jobs.ids import uuid7
 from jobs.registry import load_registry
 from jobs.submissions import Submission, check
-from tests.jobs.making import LEASE, PROJECT, WORKER, read_job
+from tests.jobs.making import PROJECT, WORKER, read_job
 
 REGISTRY = load_registry(("tests.kinds_for_tests",))
 PROCESS = uuid4()
 ERROR = Error(Cause.EXCEPTION, "ValueError", "no")
 SOON = timedelta(milliseconds=1)
+LEASE = timedelta(hours=1)  # longer than any module's tests
 
 
 def submit(

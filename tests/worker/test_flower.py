@@ -73,10 +73,14 @@ def attempts(
     for node in worker_nodes:
         node.ready()
 
+    made: dict[str, list[str]] = {"test.echo": [], "test.echo_io": []}  # one of each worker's
+
     def listens() -> bool:
-        job = platform.submit("test.echo")
-        platform.finish(job)
-        return bool(flower.task(f"{job.id}:1"))
+        for kind, tasks in made.items():
+            job = platform.submit(kind)
+            platform.finish(job)
+            tasks.append(f"{job.id}:1")
+        return all(any(flower.task(task) for task in tasks) for tasks in made.values())
 
     eventually(listens, within=60)
     shown = {}
