@@ -52,7 +52,7 @@ class Usage:
 
     max_rss_bytes: int | None = None  #: the peak of its process and those that it made
     cpu_seconds: float | None = None
-    #: By the process's own clock: what it waits for on its way to PostgreSQL is not in it.
+    #: By the process's own clock, less what it waited for a processor or on its way to PostgreSQL.
     run_seconds: float | None = None
 
 

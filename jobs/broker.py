@@ -102,6 +102,24 @@ def read_attempts(args: Sequence[Any]) -> tuple[tuple[UUID, int], ...]:
     return tuple((UUID(job_id), int(attempt)) for job_id, attempt in args[0])
 
 
+def read_bell(message: bytes) -> Bell | None:
+    """What a message in one of kombu's lists says; None, if it is no bell of ours."""
+    try:
+        whole = json.loads(message)
+        args, named, _ = json.loads(b64decode(whole["body"]))
+        facts, kind = whole["properties"], whole["headers"]["task"]
+        queue, priority = facts["delivery_info"]["routing_key"], FIRST_PRIORITY - facts["priority"]
+        is_limited = bool(named.get("is_limited", False))
+        return Bell(queue, kind, read_attempts(args), priority, is_limited)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def lists(queue: str) -> list[str]:
+    """Where its bells hang, as Redis calls them, in the order in which they are heard."""
+    return [_list(queue, place) for place in PRIORITIES]
+
+
 class Broker:
     """A thread's way to the broker. It connects when needed, and again after a failure.
 
@@ -134,19 +152,20 @@ class Broker:
         """How many bells of all priorities hang in the queue."""
         with _translated():
             pipeline = self._redis.pipeline(transaction=False)
-            for key in _lists(queue):
+            for key in lists(queue):
                 pipeline.llen(key)
             return sum(pipeline.execute())
 
     def list_hanging(self, queues: Iterable[str]) -> list[tuple[UUID, int]]:
         """The attempts whose bells hang in these queues, in no order."""
-        keys = [key for queue in queues for key in _lists(queue)]
+        keys = [key for queue in queues for key in lists(queue)]
         with _translated():
             pipeline = self._redis.pipeline(transaction=False)
             for key in keys:
                 pipeline.lrange(key, -MOST_HANGING, -1)  # the end that is heard first
             messages = [message for each in pipeline.execute() for message in each]
-        return [attempt for message in messages for attempt in _read_message(message)]
+        bells = [bell for message in messages if (bell := read_bell(message)) is not None]
+        return [attempt for bell in bells for attempt in bell.attempts]
 
     def life(self) -> Life:
         """A restart changes the run id, a wipe takes the epoch away."""
@@ -191,25 +210,12 @@ class Broker:
         )
 
 
-def _read_message(message: bytes) -> tuple[tuple[UUID, int], ...]:
-    """The attempts that a message in one of kombu's lists names; none, if it is no bell of ours."""
-    try:
-        args, *_ = json.loads(b64decode(json.loads(message)["body"]))
-        return read_attempts(args)
-    except (ValueError, LookupError, TypeError):
-        return ()
-
-
 def _run_id(info: bytes, **_options: object) -> str:
     """Of what the broker says about itself."""
     found = _RUN_ID.search(info)
     if found is None:
         raise redis.InvalidResponse("no run_id")
     return found[1].decode()
-
-
-def _lists(queue: str) -> list[str]:
-    return [_list(queue, place) for place in PRIORITIES]
 
 
 def _list(queue: str, place: int) -> str:

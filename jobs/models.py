@@ -211,9 +211,8 @@ class JobAttempt(SQLModel, table=True):
     error: dict[str, Any] | None = Field(default=None, sa_type=_JSON)
     max_rss_bytes: int | None = Field(default=None, sa_type=BigInteger)
     cpu_seconds: float | None = None
-    run_seconds: float | None = (
-        None  #: of the handler, by the process itself; NULL: it could not say
-    )
+    #: Of the handler, by the process itself, but what it waited for a processor; NULL: unknown.
+    run_seconds: float | None = None
 
 
 class JobStep(SQLModel, table=True):

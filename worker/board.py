@@ -98,6 +98,14 @@ class Board(ABC):
     def heard(self, job_id: UUID, attempt: int) -> Said:
         """What has been said to the caller's attempt."""
 
+    def say_all_taken(self, *, is_so: bool) -> None:  # noqa: B027 - threads do not ask
+        """Whether the parent has no process for another bell, and hears none. For the parent."""
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether the parent has said so."""
+        return False
+
     def has_not_begun(self, running: Running) -> bool:
         """Whether that attempt stands there and waits for its turn."""
         return running in self.running()

@@ -23,6 +23,20 @@ class Consumer(consumer.Consumer):
         kwargs["worker_options"] = options
         super().__init__(*args, **kwargs)
 
+    def on_ready(self) -> None:
+        """It hears bells, and the board shows from now on whether there is a slot for another."""
+        super().on_ready()
+        this: Any = self
+        qos, board = this.task_consumer.channel.qos, this.app.board
+        can_consume = qos.can_consume
+
+        def tell() -> bool:
+            can = bool(can_consume())
+            board.say_all_taken(is_so=not can)
+            return can
+
+        qos.can_consume = tell
+
     def ensure_connected(self, conn: Any) -> Any:
         """The broker answers on `conn`, however long that takes."""
         is_told = False

@@ -2,7 +2,8 @@
 
 Each step that speaks with PostgreSQL is one statement, guarded by the attempt's number, so it may
 be tried again; between claim and report no connection is held. Quick attempts of one bell go
-through it in handfuls: the report of one brings the claim of the next along.
+through it in handfuls: the report of one brings the claim of the next along. Where the bell has no
+more, a process hears whether another one hangs (worker/hearing.py).
 """
 
 import time
@@ -13,23 +14,31 @@ from uuid import UUID
 
 from worker.handfuls import WORTH
 from worker.handover import hand_over
+from worker.hearing import MOST, TURN
 from worker.runtime import Runtime
 from worker.turn import Turn
 
 
 def execute(
-    runtime: Runtime, attempts: Sequence[tuple[UUID, int]], kind: str | None = None
+    runtime: Runtime,
+    attempts: Sequence[tuple[UUID, int]],
+    kind: str | None = None,
+    queue: str | None = None,
 ) -> Iterator[Turn]:
     """The attempts have been made and reported, in their order.
 
     `kind`: of all of them, if a pool process may take them in handfuls; else each is claimed by
-    itself.
+    itself. `queue`: where more of the kind may hang, which are made as well.
     """
     waiting = deque(attempts)
     handful: Sequence[Turn] = []
+    end, taken = time.monotonic() + TURN, len(waiting)
     with ExitStack() as places:
         while waiting or handful:
             most = runtime.sizes.of(kind) if kind is not None and runtime.forked else 1
+            if not waiting and taken < MOST and time.monotonic() < end:
+                waiting.extend(_hear(runtime, kind, queue, end))
+                taken += len(waiting)
             keys = _take(waiting, most, {turn.key[0] for turn in handful})
             following = [
                 Turn(runtime, places.enter_context(runtime.board.place(*key))) for key in keys
@@ -38,6 +47,15 @@ def execute(
             yield from handful
             _make(runtime, following)
             handful = following
+
+
+def _hear(
+    runtime: Runtime, kind: str | None, queue: str | None, end: float
+) -> Sequence[tuple[UUID, int]]:
+    """What hangs there, if one of it is likely to be done by the `end` (monotonic)."""
+    if kind is None or queue is None or time.monotonic() + runtime.sizes.seconds(kind) > end:
+        return []
+    return runtime.hearing.more(queue, kind, runtime.sizes.of(kind))
 
 
 def _take(

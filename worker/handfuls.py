@@ -16,8 +16,12 @@ class Sizes:
 
     def of(self, kind: str) -> int:
         """So many attempts of the kind are a handful; of an unknown one, one."""
-        seconds = self._seconds.get(kind, WORTH)
+        seconds = self.seconds(kind)
         return max(1, min(MOST, int(WORTH / max(seconds, WORTH / MOST))))
+
+    def seconds(self, kind: str) -> float:
+        """What the next handler of the kind is expected to take."""
+        return self._seconds.get(kind, WORTH)
 
     def learn(self, kind: str, seconds: float) -> None:
         """A handler took so long: who is slow is believed at once, who is quick by and by."""

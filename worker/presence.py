@@ -88,6 +88,7 @@ class Presence(bootsteps.StartStopStep):
         """The worker is stopping, whoever asked for it."""
         if self._watch is not None:
             _log.info("worker stopping", pid=os.getpid())
+            self._app.board.say_all_taken(is_so=False)
             self._watch.stop_soon()
 
     def stop(self, _worker: Any) -> None:

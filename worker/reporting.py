@@ -110,4 +110,5 @@ def usage_of(execution: Execution) -> Usage:
         return Usage(run_seconds=ran)
     said = runtime.board.heard(execution.claim.id, execution.claim.attempt)
     taken = runtime.meter.end(execution.start, said.peak_rss)
+    ran = max(0.0, ran - runtime.meter.waited_since(execution.start))
     return Usage(taken.max_rss_bytes, taken.cpu_seconds, ran)

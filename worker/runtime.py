@@ -22,6 +22,7 @@ from worker.board import Board
 from worker.engines import make_engine
 from worker.groups import Groups, alone
 from worker.handfuls import Sizes
+from worker.hearing import Hearing
 from worker.lines import Lines
 from worker.link import Link
 from worker.loop import Loop
@@ -55,6 +56,7 @@ class Runtime:
         self.engine: Engine = make_engine(settings, name="worker", size=size)
         self.sessions = Sessions(settings, CHILD_BLOCKS if forked else THREADS_BLOCKS)
         self.hints = Hints(settings.broker_url.get_secret_value())
+        self.hearing = Hearing(settings.broker_url.get_secret_value(), board)
         self.files = FileStore(settings.files_dir)
         self._lines = Lines(self.engine, size - TRANSACTIONS)
         self._groups = None if forked else self._make_groups()  #: a process makes one at a time

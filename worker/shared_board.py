@@ -36,6 +36,7 @@ _KEPT = struct.Struct(f"<16siH{KEPT_BYTES - 32}s")  # an attempt, and its result
 _CHECKSUM = struct.Struct("<I")  # follows them
 _TRIES = 10  # readings of a place that is being written; one takes about a microsecond
 _TAKEN = b"\1"  # begins a place that is taken
+_LAST = -1  # the board's last byte: whether all slots are taken
 
 
 class SharedBoard(Board):
@@ -43,7 +44,7 @@ class SharedBoard(Board):
 
     Only a child writes its places. A dead one leaves its last words until the parent clears them,
     which its successor awaits. Only the parent writes what is said to it. Nobody locks: a checksum
-    tells what is half written.
+    tells what is half written. One byte more is the parent's: whether all slots are taken.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +63,7 @@ class SharedBoard(Board):
         memory = Path("/dev/shm")  # noqa: S108 - a folder of Linux; the file's name is a random one
         folder = memory if os.access(memory, os.W_OK) else None
         handle, path = tempfile.mkstemp(prefix="lading-worker-", dir=folder)
-        os.truncate(handle, processes * SIDES * (2 * RECORD_BYTES + KEPT_BYTES))
+        os.truncate(handle, processes * SIDES * (2 * RECORD_BYTES + KEPT_BYTES) + 1)
         os.close(handle)
         os.environ[VARIABLE] = path
         board = cls(Path(path))
@@ -128,6 +129,14 @@ class SharedBoard(Board):
     def names(self, job_id: UUID, attempt: int) -> bool:
         stands = self._memory.find(job_id.bytes, 0, self._said_from) >= 0
         return stands and super().names(job_id, attempt)
+
+    def say_all_taken(self, *, is_so: bool) -> None:
+        if self.all_taken != is_so:
+            self._memory[_LAST] = int(is_so)
+
+    @property
+    def all_taken(self) -> bool:
+        return bool(self._memory[_LAST])
 
     def clear(self, running: Running) -> None:
         if (place := self._find(running)) is not None:

@@ -38,7 +38,7 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
     Request = "worker.request:Request"
     throws = (AttemptFailed,)
     ignore_result = True
-    resultrepr_maxsize = 16_384  # characters: twice what a list of fifty needs
+    resultrepr_maxsize = 65_536  # characters: twice what a list of fifty and what follows need
 
     def run(self, attempts: Sequence[Any], *, is_limited: bool = False) -> "str | Listed":
         """The outcome of the first attempt.
@@ -52,8 +52,7 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
             raise Ignore
         if is_limited:
             app: Any = self.app
-            info = self.request.delivery_info or {}
-            app.runtime().hints.wake([info["routing_key"]])
+            app.runtime().hints.wake([self._queue()])
         first, *others = made
         if not first.is_fine:
             raise AttemptFailed(first.word, others) if others else AttemptFailed(first.word)
@@ -61,7 +60,8 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
 
     def _make(self, attempts: Sequence[tuple[UUID, int]], *, gathers: bool) -> "Iterator[Made]":
         app: Any = self.app
-        for turn in execute(app.runtime(), attempts, self.name if gathers else None):
+        asked = (self.name, self._queue()) if gathers else (None, None)
+        for turn in execute(app.runtime(), attempts, *asked):
             if (end := turn.ended) is None:
                 continue
             ended = time.time()
@@ -71,6 +71,9 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
             facts = {"job_id": str(turn.key[0]), "attempt": turn.key[1], "kind": self.name}
             say("attempt ended", **facts, outcome=made.word)
             yield made
+
+    def _queue(self) -> str:
+        return str((self.request.delivery_info or {})["routing_key"])
 
 
 class Made(NamedTuple):

@@ -127,7 +127,8 @@ class Turn:
         ended = self.ended = _read_and_handle(execution)
         usage = usage_of(execution)
         self.seconds = execution.link.age
-        self._runtime.sizes.learn(claim.kind, self.seconds)
+        if usage.run_seconds is not None:
+            self._runtime.sizes.learn(claim.kind, usage.run_seconds)
         if ended.outcome is Outcome.SUCCEEDED:
             self.success = Success(claim.id, claim.attempt, ended.result, usage)
         # A report takes what it takes: nothing is left to end but the saying.

@@ -32,6 +32,7 @@ class Start(NamedTuple):
     memory: int = 0  #: bytes of these that are no file's
     peak: int = 0  #: bytes: the most that were resident so far, since the last reset
     children_peak: int = 0  #: bytes: the same of a child of its that has ended
+    waited: float = 0.0  #: seconds that its thread was ready to run, and others did
 
 
 class Taken(NamedTuple):
@@ -57,6 +58,7 @@ class Meter:
     def __init__(self) -> None:
         self._statm = _open("/proc/self/statm", os.O_RDONLY)
         self._clear = _open("/proc/self/clear_refs", os.O_WRONLY)
+        self._delays = _open("/proc/self/schedstat", os.O_RDONLY)
 
     def begin(self) -> Start:
         """An attempt begins; from now on peaks are its own. Takes microseconds."""
@@ -68,7 +70,8 @@ class Meter:
             _, resident, of_files, *_ = os.pread(self._statm, 100, 0).split()
             rss, memory = int(resident) * _PAGE, (int(resident) - int(of_files)) * _PAGE
         own, children = _rusage()
-        return Start(_cpu(own) + _cpu(children), rss, memory, _peak(own), _peak(children))
+        cpu = _cpu(own) + _cpu(children)
+        return Start(cpu, rss, memory, _peak(own), _peak(children), self._waited())
 
     def end(self, start: Start, seen: int) -> Usage:
         """What the attempt has taken, of which its parent has `seen` that many bytes.
@@ -83,6 +86,16 @@ class Meter:
             peaks.append(_peak(children))
         return Usage(max(peaks) or None, _cpu(own) + _cpu(children) - start.cpu)
 
+    def waited_since(self, start: Start) -> float:
+        """Seconds that its thread would have run, had the machine had a processor for it."""
+        return self._waited() - start.waited
+
+    def _waited(self) -> float:
+        """Since the process began: https://docs.kernel.org/scheduler/sched-stats.html."""
+        if self._delays is None:
+            return 0.0
+        return int(os.pread(self._delays, 100, 0).split()[1]) / 1e9
+
 
 class ThreadMeter:
     """For attempts on threads, beside others: whose the memory is cannot be told."""
@@ -94,6 +107,10 @@ class ThreadMeter:
     def end(self, start: Start, _seen: int) -> Usage:
         """What the attempt has taken that began on this thread."""
         return Usage(cpu_seconds=time.thread_time() - start.cpu)
+
+    def waited_since(self, _start: Start) -> float:
+        """Not known: handlers wait for each other's interpreter."""
+        return 0.0
 
 
 def look(pid: int) -> Taken | None:

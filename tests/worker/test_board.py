@@ -116,7 +116,7 @@ def test_children_find_the_board_by_the_environment(shared: SharedBoard) -> None
 
 def test_nothing_is_left_of_a_closed_board(shared: SharedBoard) -> None:
     path = Path(os.environ["LADING_WORKER_BOARD"])
-    assert path.stat().st_size == 8 * SIDES * (2 * RECORD_BYTES + KEPT_BYTES)
+    assert path.stat().st_size == 8 * SIDES * (2 * RECORD_BYTES + KEPT_BYTES) + 1
     shared.close()
     assert not path.exists()
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -184,3 +185,34 @@ def test_of_a_dead_process_its_time_and_what_was_seen_are_left() -> None:
     assert total.max_rss_bytes > 50 * MEBIBYTE
     assert total.cpu_seconds is not None
     assert total.cpu_seconds > 0
+
+
+def kernel_tells_delays() -> bool:
+    path = Path("/proc/self/schedstat")
+    return path.exists() and path.read_text().split()[0] != "0"
+
+
+@contextmanager
+def one_processor_beside_another() -> Iterator[None]:
+    """This process and one that never rests share a processor."""
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(processors)})  # and of what it starts
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, processors)
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.skipif(not kernel_tells_delays(), reason="the kernel does not say")
+def test_waiting_for_a_processor_is_not_running() -> None:
+    """What it sleeps counts as its own time."""
+    with one_processor_beside_another():
+        meter = Meter()
+        start, began = meter.begin(), time.monotonic()
+        time.sleep(0.2)
+        while (waited := meter.waited_since(start)) < 0.1:
+            assert time.monotonic() < began + 30
+    assert 0.1 <= waited < time.monotonic() - began - 0.19
