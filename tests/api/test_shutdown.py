@@ -188,7 +188,7 @@ def test_a_client_that_takes_nothing_delays_the_end_no_longer_than_allowed(
         web_socket(api, job_id, max_queue=1),
     ):
         server.process.send_signal(signal.SIGTERM)
-        server.process.wait(30)  # it would never end by itself
+        server.process.wait(1 + ENDS_WITHIN + GRACE)
 
 
 def test_nothing_new_begins_while_it_drains(settings: Settings, engine: Engine) -> None:
