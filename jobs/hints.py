@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -204,7 +205,9 @@ class _Line:
     """
 
     def __init__(self, broker_url: str) -> None:
-        self._pool = redis.ConnectionPool.from_url(
+        # A pool makes a hundred connections in its life, so each has one of its own.
+        self._new_pool = partial(
+            redis.ConnectionPool.from_url,
             broker_url,
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
@@ -246,7 +249,7 @@ class _Line:
         if self._connection is not None and self._has_ended(self._connection):
             self.close()
         if self._connection is None:
-            self._connection = self._pool.make_connection()
+            self._connection = self._new_pool().make_connection()
             self._connection.connect()
             self._connection.send_command("CLIENT", "REPLY", "OFF", check_health=False)
             # Not TLS, and with a time-out, so that a write never blocks. redis-py tells it nobody.

@@ -162,6 +162,14 @@ def test_what_half_a_message_loses_is_said(caplog: pytest.LogCaptureFixture) -> 
     assert "of 10000000 bytes" in said
 
 
+def test_a_connection_follows_another_as_often_as_need_be(valkey: EmbeddedValkey) -> None:
+    """A pool of redis-py makes a hundred."""
+    line = _Line(valkey.url)
+    for _ in range(101):
+        line.publish(b"PING\r\n")
+        line.close()
+
+
 def test_at_once_is_without_the_sender(
     connected: Hints, ear: Ear, moved: Moved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
