@@ -111,7 +111,7 @@ def read_bell(message: bytes) -> Bell | None:
         queue, priority = facts["delivery_info"]["routing_key"], FIRST_PRIORITY - facts["priority"]
         is_limited = bool(named.get("is_limited", False))
         return Bell(queue, kind, read_attempts(args), priority, is_limited)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

@@ -9,6 +9,7 @@ does not hang yet, and what it takes and cannot make it hangs back.
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -38,8 +39,13 @@ class Hearing:
 
     def __init__(self, broker_url: str, board: Board) -> None:
         self._board = board
-        self._pool = redis.ConnectionPool.from_url(
-            broker_url, socket_timeout=WITHIN, socket_connect_timeout=WITHIN, protocol=2
+        # A pool makes a hundred connections in its life, so each has one of its own.
+        self._new_pool = partial(
+            redis.ConnectionPool.from_url,
+            broker_url,
+            socket_timeout=WITHIN,
+            socket_connect_timeout=WITHIN,
+            protocol=2,
         )
         self._connection: Any = None
         self._not_before = 0.0  # by the monotonic clock
@@ -53,20 +59,20 @@ class Hearing:
         now = time.monotonic()
         if not self._board.all_taken or now < self._not_before:
             return []
+        taken: list[Bell] = []
         try:
             key, messages = self._pop(queue, max(1, int(most / self._per_bell)))
             heard = [Heard(each, read_bell(each)) for each in messages]
             taken, left = _share(heard, kind, most)
             if left:
+                if not taken:  # others' bells come first: they are the parent's for a while
+                    self._not_before = now + PAUSE
                 self._ask("RPUSH", key, *[each.message for each in reversed(left)])
         except (redis.RedisError, OSError) as error:
             _log.info("no more bells for now", reason=repr(error))
             self._close()
             self._not_before = now + PAUSE
-            return []
         if not taken:
-            # Others' bells come first: they are the parent's for a while.
-            self._not_before = now + (PAUSE if left else 0.0)
             return []
         named = [attempt for bell in taken for attempt in bell.attempts]
         self._per_bell = len(named) / len(taken)
@@ -79,7 +85,7 @@ class Hearing:
 
     def _ask(self, *command: Any) -> Any:
         if self._connection is None:
-            self._connection = self._pool.make_connection()
+            self._connection = self._new_pool().make_connection()
         try:
             self._connection.send_command(*command, check_health=False)
             return self._connection.read_response()
@@ -101,8 +107,12 @@ def _share(heard: Sequence[Heard], kind: str, most: int) -> tuple[list[Bell], Se
     taken: list[Bell] = []
     count = 0
     for number, (_, bell) in enumerate(heard):
-        if bell is None or bell.kind != kind or bell.is_limited or count >= most:
+        if bell is None or not _fits(bell, kind) or count >= most:
             return taken, heard[number:]
         taken.append(bell)
         count += len(bell.attempts)
     return taken, []
+
+
+def _fits(bell: Bell, kind: str) -> bool:
+    return bell.kind == kind and not bell.is_limited and bool(bell.attempts)

@@ -1,6 +1,7 @@
 """Doorbells against a real broker: what they carry, their order, and the broker's absences."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import SecretStr
 
 from dev.ports import LOOPBACK, free_port
 from dev.valkey import EmbeddedValkey, temporary_valkey
-from jobs import broker
+from jobs import broker, messages
 from jobs.broker import Bell, Broker
 from jobs.errors import BrokerUnavailable
 from jobs.settings import Settings
@@ -126,7 +127,26 @@ def test_what_hangs_can_be_read(rings: Broker) -> None:
     assert rings.queue_length("default") == len(bells)  # and hangs there still
 
 
-@pytest.mark.parametrize("words", ["no JSON", "{}", '{"body": "W10="}', '{"body": "W1sxXV0="}'])
+NO_NUMBER = messages.write(
+    "default",
+    "test.echo",
+    [(str(UUID(int=1)), math.inf)],  # type: ignore[list-item]
+    task="nobody",
+    place=0,
+    is_limited=False,
+    origin="somebody",
+)
+NO_BELLS = {
+    "no JSON": "no JSON",
+    "too deep": "[" * 100_000,
+    "no body": "{}",
+    "nobody named": '{"body": "W10="}',
+    "no pairs": '{"body": "W1sxXV0="}',
+    "no number": NO_NUMBER,
+}
+
+
+@pytest.mark.parametrize("words", NO_BELLS.values(), ids=NO_BELLS)
 def test_what_is_no_bell_of_ours_is_no_attempt(rings: Broker, words: str) -> None:
     rings._redis.lpush("default", words)
     rung = bell()

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from pytest_celery import CeleryTestSetup
 from sqlalchemy import Engine
 
+from dev.valkey import EmbeddedValkey
+from jobs import messages
 from jobs.broker import Bell, Broker
 from jobs.registry import Registry
 from jobs.settings import Settings
@@ -148,11 +150,53 @@ def test_a_message_of_somebody_else_hangs_as_before(runtime: Runtime, broker: Br
     redis.delete(QUEUE)
 
 
+def test_a_bell_that_names_nobody_hangs_as_before(runtime: Runtime, broker: Broker) -> None:
+    redis: Any = broker._redis
+    message = messages.write(
+        QUEUE, KIND, [], task="nobody", place=0, is_limited=False, origin="somebody"
+    )
+    redis.lpush(QUEUE, message)
+    assert runtime.hearing.more(QUEUE, KIND, MOST) == []
+    assert redis.lrange(QUEUE, 0, -1) == [message.encode()]
+    redis.delete(QUEUE)
+
+
+def test_what_is_taken_is_made_where_the_rest_cannot_hang_back(
+    runtime: Runtime, broker: Broker, valkey: EmbeddedValkey, told: Callable[..., list[NewJob]]
+) -> None:
+    """The rest is lost, and rung again."""
+    redis: Any = broker._redis
+    redis.acl_setuser(
+        "taker", enabled=True, nopass=True, keys="*", commands=["+@connection", "+lmpop"]
+    )
+    url = valkey.url.replace("redis://", "redis://taker:any@")
+    runtime.hearing = Hearing(url, runtime.board)
+    fit, not_fit = told(2)
+    _ring(broker, fit)
+    _ring(broker, not_fit, kind="test.echo")
+    assert runtime.hearing.more(QUEUE, KIND, MOST) == [(fit.id, 1)]
+    assert runtime.hearing.more(QUEUE, KIND, MOST) == []
+    redis.acl_deluser("taker")
+
+
+def test_a_broker_that_goes_away_a_hundred_times_is_asked_again(
+    runtime: Runtime, broker: Broker, told: Callable[..., list[NewJob]]
+) -> None:
+    """A pool of redis-py makes a hundred connections."""
+    for _ in range(100):
+        assert runtime.hearing.more(QUEUE, KIND, MOST) == []
+        runtime.hearing._close()
+    (job,) = told(1)
+    _ring(broker, job)
+    assert runtime.hearing.more(QUEUE, KIND, MOST) == [(job.id, 1)]
+
+
 def test_a_broker_that_does_not_answer_holds_up_no_report(
     runtime: Runtime, told: Callable[..., list[NewJob]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked once, and then not for a while."""
     monkeypatch.setattr("worker.hearing.WITHIN", 0.25)
+    monkeypatch.setattr("worker.hearing.PAUSE", 60.0)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         runtime.hearing = Hearing(f"redis://127.0.0.1:{deaf.getsockname()[1]}/0", runtime.board)
         first, second = told(2)
