@@ -20,6 +20,7 @@ from lading import Fail
 
 REASON_LENGTH = 2000  # characters; names and values in it come from files
 REMOVING = 10.0  # seconds
+BETWEEN = 0.05  # seconds from one try to the next
 
 
 def main() -> None:
@@ -71,6 +72,7 @@ def _end(folder: Path) -> NoReturn:
     until = time.monotonic() + REMOVING
     while folder.exists() and time.monotonic() < until:
         shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(BETWEEN)
     os._exit(1)
 
 

@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def test_a_folder_that_has_no_lock_yet_is_left_alone(place: Path) -> None:
     newborn = _made(place, "newborn", age=0)
     with scratch_folder():
         assert newborn.exists()
+
+
+def test_where_folders_cannot_be_locked_there_are_some_nevertheless(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS, where only files that are open for writing can be."""
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EBADF, "not open for writing")
+
+    left = _made(place, "left", age=NEWBORN + 1)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with scratch_folder() as folder:
+        assert set(place.iterdir()) == {left, folder}
+    assert list(place.iterdir()) == [left]
 
 
 def test_a_link_is_not_followed(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
