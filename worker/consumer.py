@@ -38,7 +38,9 @@ class Consumer(consumer.Consumer):
         qos.can_consume = tell
 
     def ensure_connected(self, conn: Any) -> Any:
-        """The broker answers on `conn`, however long that takes."""
+        """The broker answers on `conn`, however long that takes; no process asks it meanwhile."""
+        this: Any = self
+        this.app.board.say_all_taken(is_so=False)
         is_told = False
 
         def tell(error: BaseException, _interval: float) -> None:

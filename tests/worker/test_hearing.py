@@ -3,11 +3,13 @@
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import billiard.process
 import pytest
 import sqlalchemy as sa
+from kombu import Connection
 from pytest_celery import CeleryTestSetup
 from sqlalchemy import Engine
 
@@ -21,6 +23,7 @@ from tests.eventually import eventually
 from tests.worker.dispatcher.hearing import pop
 from tests.worker.platform import Platform
 from tests.worker.test_handfuls import KIND, WORKER
+from worker.consumer import Consumer
 from worker.execute import execute
 from worker.handfuls import MOST, WORTH
 from worker.hearing import Hearing
@@ -94,6 +97,20 @@ def test_what_hangs_is_left_to_the_parent_while_it_hears(
     runtime: Runtime, broker: Broker, told: Callable[..., list[NewJob]]
 ) -> None:
     runtime.board.say_all_taken(is_so=False)
+    first, other = told(2)
+    _ring(broker, other)
+    assert _made(runtime, first) == _fine([first])
+    assert pop(broker, QUEUE, ALL) == [(other.id, 1)]
+
+
+def test_what_hangs_is_left_to_a_parent_that_has_lost_its_broker(
+    runtime: Runtime, broker: Broker, told: Callable[..., list[NewJob]], valkey: EmbeddedValkey
+) -> None:
+    """A report would wait for who is not there, and for whoever knows where that one was."""
+    consumer: Any = Consumer.__new__(Consumer)
+    consumer.app = SimpleNamespace(board=runtime.board)
+    with Connection(valkey.url) as connection:
+        consumer.ensure_connected(connection)
     first, other = told(2)
     _ring(broker, other)
     assert _made(runtime, first) == _fine([first])
