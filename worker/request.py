@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
-from celery.exceptions import Terminated, WorkerLostError
+from celery.exceptions import Ignore, Terminated, WorkerLostError
 from celery.worker import request, state
 
 from jobs.broker import read_attempts
@@ -54,6 +54,8 @@ class Request(request.Request):
         if isinstance(error, AttemptFailed) and len(error.args) > 1:
             self._tell(error.args[1])
             error.args = error.args[:1]
+        if isinstance(error, Ignore) and error.args:
+            self._tell(error.args[0])
         super().on_failure(exc_info, send_failed_event, return_ok)
 
     def _runs_here(self) -> bool:

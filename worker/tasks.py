@@ -31,7 +31,7 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
     """Makes the attempts that its message names, one after the other.
 
     To Celery the task is the first of them. What became of the others is told to its parent, as
-    `Listed` or as the second argument of AttemptFailed.
+    `Listed` or as the last argument of AttemptFailed or Ignore.
     """
 
     abstract = True
@@ -43,7 +43,7 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
     def run(self, attempts: Sequence[Any], *, is_limited: bool = False) -> "str | Listed":
         """The outcome of the first attempt.
 
-        Ignore when nothing was to be done; AttemptFailed when it did not succeed.
+        Ignore when it was not to be made; AttemptFailed when it did not succeed.
         `is_limited`: another one may start where they end, and the dispatcher hears of that.
         """
         named = read_attempts([attempts])
@@ -54,6 +54,8 @@ class Doorbell(Task):  # type: ignore[type-arg] # not generic at run time
             app: Any = self.app
             app.runtime().hints.wake([self._queue()])
         first, *others = made
+        if first.task_id != task_id(*named[0]):
+            raise Ignore(made)
         if not first.is_fine:
             raise AttemptFailed(first.word, others) if others else AttemptFailed(first.word)
         return Listed(first.word, others) if others else first.word

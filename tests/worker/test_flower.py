@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -132,6 +133,17 @@ def test_the_attempts_of_a_list_are_shown_one_by_one(
         "AttemptFailed('failed: fail')"
     }
     assert all(task["received"] <= task["started"] for task in shown)
+
+
+@pytest.mark.usefixtures("attempts")
+def test_what_a_list_names_in_vain_is_not_shown_as_another(
+    flower: Flower, platform: Platform
+) -> None:
+    """As of a job that somebody has cancelled while its bell hung."""
+    gone, job = uuid4(), platform.submit("test.echo")
+    platform.broker.ring([Bell("default", "test.echo", ((gone, 1), (job.id, 1)), 5)])
+    assert _final(flower, f"{job.id}:1")["state"] == "SUCCESS"
+    assert flower.task(f"{gone}:1").get("state") not in FINAL
 
 
 @pytest.mark.parametrize("path", ["/", "/tasks", "/api/tasks", "/api/workers", "/metrics"])
