@@ -5,6 +5,7 @@ begun, of a dead worker nobody does.
 """
 
 from collections import Counter
+from statistics import mean
 from typing import NamedTuple
 
 import redis
@@ -15,6 +16,7 @@ from chaos.scenario import scenario
 from chaos.stage import PATIENCE, Stage
 from chaos.waiting import until
 from jobs.attempts import WORKER_LOST
+from jobs.broker import lists, read_bell
 from worker.handfuls import MOST
 
 CHILDREN, WORKERS = 8, 2  # that are killed
@@ -23,6 +25,7 @@ AT_A_TIME = 500
 BACKLOG = 1000  # jobs, at least, while something is killed: bells are put together
 ACCEPTED = 202
 LONG_ENOUGH = 1.2  # attempts a bell, on average: what is rung again comes one by one
+QUEUE = "default"
 RUNG_AGAIN_WITHIN = 30.0  # seconds: 3 until a bell counts as lost, and what stands before it
 _OPEN = "SELECT count(*) FROM job WHERE kind = 'chaos.quick' AND finished_at IS NULL"
 _RUNG = """
@@ -39,6 +42,7 @@ class Struck(NamedTuple):
 
     at: float
     rung: list[str]
+    lengths: list[int]  #: attempts of each bell that hung just before
 
 
 @scenario(
@@ -51,11 +55,10 @@ class Struck(NamedTuple):
 def kill_within_lists(stage: Stage) -> None:
     platform = stage.platform
     _warm_up(stage)
-    bells, before = _bells(stage), len(stage.book.accepted)
     strikes = [_kill_a_child(stage) for _ in range(CHILDREN)]
     strikes += [_kill_a_worker(stage, platform.workers[n % 2]) for n in range(WORKERS)]
     stage.finish(stage.book.accepted)
-    length = (len(stage.book.accepted) - before) / max(1, _bells(stage) - bells)
+    length = mean([each for strike in strikes for each in strike.lengths] or [0])
     stage.check(length >= LONG_ENOUGH, f"a bell was for {length:.1f} attempts: there were no lists")
     crashes = Counter(dict(platform.query(_CRASHES)))
     alone = crashes.total() - crashes[WORKER_LOST]
@@ -84,16 +87,18 @@ def _kill_a_child(stage: Stage) -> Struck:
     def busy() -> list[int]:
         return [each.pid for each in stage.platform.effects.running() if each.pid in pids]
 
+    lengths = _lengths(stage)
     fault = stage.kill_child(stage.random.choice(until(busy, within=30, every=0.005)))
-    return Struck(fault.at, _rung(stage))
+    return Struck(fault.at, _rung(stage), lengths)
 
 
 def _kill_a_worker(stage: Stage, worker: Keeper) -> Struck:
     stage.platform.await_ready(worker)
     _fill(stage)
     stage.wait(BETWEEN)
+    lengths = _lengths(stage)
     fault = stage.kill(worker)
-    return Struck(fault.at, _rung(stage))
+    return Struck(fault.at, _rung(stage), lengths)
 
 
 def _fill(stage: Stage) -> None:
@@ -120,8 +125,8 @@ def _last_start(stage: Stage, strike: Struck) -> float:
     return max((effects[each][0].at for each in strike.rung if effects[each]), default=strike.at)
 
 
-def _bells(stage: Stage) -> int:
-    """How many have been hung up since the broker was started."""
+def _lengths(stage: Stage) -> list[int]:
     with redis.Redis.from_url(stage.platform.valkey.url) as client:
-        found = client.info("commandstats").get("cmdstat_lpush", {"calls": 0})
-    return int(found["calls"])
+        messages = [each for key in lists(QUEUE) for each in client.lrange(key, 0, -1)]
+    bells = [bell for message in messages if (bell := read_bell(message)) is not None]
+    return [len(bell.attempts) for bell in bells]
