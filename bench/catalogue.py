@@ -32,6 +32,7 @@ OURS = Peer(
     ),
     final=frozenset({"succeeded", "failed", "cancelled"}),
     path="/v1/jobs",
+    batch_path="/v1/jobs/batch",
     kind="bench.noop",
     io_kind="bench.io",
     environment={"LADING_KINDS": "bench.kinds", "LADING_SOFT_SHUTDOWN_SECONDS": "3"},

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.http import Address, Connection, Connections, read_id, read_status
+from bench.http import Address, Connection, Connections, read_id, read_ids, read_status
 
 LATEST = 30.0  # seconds until a job of the open loop is final
 FIRST_LOOK, SLOWER = 0.001, 0.05  # seconds; and as a share of the time so far
@@ -48,6 +48,11 @@ class Order(NamedTuple):
             "POST", self.path, self.body.replace(b"{token}", token.encode())
         )
 
+    def submit_many(self, path: str, size: int) -> bytes:
+        """The request for so many jobs in one batch."""
+        job = self.body.replace(b"{token}", b"")
+        return self.address.request("POST", path, b'{"jobs":[%b]}' % b",".join([job] * size))
+
     def look(self, job_id: str) -> bytes:
         """The request for its status."""
         return self.address.request("GET", f"{self.path}/{job_id}")
@@ -66,6 +71,12 @@ def submit(order: Order, count: int, connections: int, token: str = "") -> Submi
     return asyncio.run(_submit(order, count, connections, token))
 
 
+def submit_batches(order: Order, path: str, batches: int, size: int, connections: int) -> Submitted:
+    """So many batches of so many jobs, in the same way."""
+    request = order.submit_many(path, size)
+    return asyncio.run(_drive(order.address, request, request, batches, connections))
+
+
 def submit_to_each(orders: Sequence[Order], count: int, connections: int) -> list[Submitted]:
     """So many jobs by so many connections at each of the APIs, at once."""
 
@@ -76,8 +87,13 @@ def submit_to_each(orders: Sequence[Order], count: int, connections: int) -> lis
 
 
 async def _submit(order: Order, count: int, connections: int, token: str) -> Submitted:
-    open_ones = [await Connection.open(order.address.port) for _ in range(connections)]
-    request, first = order.submit(), order.submit(token)
+    return await _drive(order.address, order.submit(token), order.submit(), count, connections)
+
+
+async def _drive(
+    address: Address, first: bytes, request: bytes, count: int, connections: int
+) -> Submitted:
+    open_ones = [await Connection.open(address.port) for _ in range(connections)]
     answers, seconds, sent = [], [], 0
 
     async def drive(connection: Connection) -> None:
@@ -93,7 +109,8 @@ async def _submit(order: Order, count: int, connections: int, token: str) -> Sub
     ended, cpu = time.monotonic(), time.process_time() - cpu
     for each in open_ones:
         each.close()
-    return Submitted([*map(read_id, answers)], began, ended - began, seconds, cpu)
+    ids = [each for answer in answers for each in read_ids(answer)]
+    return Submitted(ids, began, ended - began, seconds, cpu)
 
 
 def await_final(order: Order, job_id: str, final: frozenset[str], within: float) -> float:

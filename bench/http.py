@@ -120,8 +120,15 @@ class Connections:
 
 def read_id(answer: Answer) -> str:
     """Of an accepted job. AssertionError when it was not."""
+    (found,) = read_ids(answer)
+    return found
+
+
+def read_ids(answer: Answer) -> list[str]:
+    """Of an accepted job, or of all jobs of a batch. AssertionError when it was not."""
     assert answer.status == 202, answer  # noqa: PLR2004 - Accepted
-    return str(json.loads(answer.body)["id"])
+    found = json.loads(answer.body)
+    return [str(each["id"]) for each in found.get("jobs", [found])]
 
 
 def read_status(answer: Answer) -> str:

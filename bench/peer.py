@@ -60,6 +60,7 @@ class Peer:
     promise: Promise
     final: frozenset[str]  #: values of `status` (ours: `state`)
     path: str = "/jobs"
+    batch_path: str | None = None  #: where many jobs are submitted at once
     kind: str | None = None  #: ours; peers know one kind only
     io_kind: str | None = None
     api: str = "web:app"

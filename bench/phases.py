@@ -24,7 +24,8 @@ GATE = "gate"
 END_TO_END_CONNECTIONS = 16
 BACKLOG_CONNECTIONS = 64
 CONNECTIONS = (1, 16, 64)
-PHASES = ("idle", "end_to_end", "latency", "drain", "io", "backlog")
+BATCH, BATCH_CONNECTIONS = 500, 2  # jobs of a batch, and batches that are under way
+PHASES = ("idle", "end_to_end", "latency", "drain", "batches", "io", "backlog")
 
 Figures = dict[str, Any]
 
@@ -38,6 +39,7 @@ class Amounts:
     end_to_end: int = 3000
     alone: int = 500  #: submitted by one connection
     submitted: int = 2000  #: by 16, and by 64
+    batches: int = 40
     latency_seconds: float = 20.0
     rate: float = 50.0  #: jobs a second of the open loop
     idle_seconds: float = 10.0
@@ -52,6 +54,7 @@ QUICK = Amounts(
     end_to_end=600,
     alone=100,
     submitted=300,
+    batches=4,
     latency_seconds=3,
     idle_seconds=2,
     io=1000,
@@ -63,6 +66,7 @@ TINY = Amounts(
     end_to_end=20,
     alone=5,
     submitted=20,
+    batches=2,
     latency_seconds=0.2,
     idle_seconds=0.2,
     io=20,
@@ -87,6 +91,8 @@ def measure(running: Running, amounts: Amounts, phases: Collection[str] = PHASES
     found["memory_mib"] = held | {"all": sum(held.values())}
     if "drain" in phases:
         found |= submit_and_drain(running, amounts)
+    if "batches" in phases and running.peer.batch_path is not None:
+        found["batches"] = batches(running, running.peer.batch_path, amounts.batches)
     if "io" in phases:
         found["io"] = waiting_jobs(running, amounts.io, amounts.io_wait)
     if "backlog" in phases:
@@ -164,6 +170,26 @@ def submit_and_drain(running: Running, amounts: Amounts) -> Figures:
             "others": others(),
         }
     return {"submit": submits, "drain": _drain(running, ids)}
+
+
+def batches(running: Running, path: str, count: int) -> Figures:
+    """So many batches are submitted while no worker runs."""
+    running.stop_workers()
+    time.sleep(running.settle)
+    with _others() as others:
+        before = cpu_seconds(running.groups)
+        made = running.load.submit(
+            generator.submit_batches, running.order(), path, count, BATCH, BATCH_CONNECTIONS
+        ).result()
+        after = cpu_seconds(running.groups)
+    running.start_workers()
+    running.await_all(made.ids)
+    return {
+        "rate": len(made.ids) / made.seconds,
+        "answered_ms": spread(made.answer_seconds)._asdict(),
+        "cpu_ms": per_job(before, after, len(made.ids)),
+        "others": others(),
+    }
 
 
 def backlog(running: Running, count: int) -> Figures:

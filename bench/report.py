@@ -26,6 +26,9 @@ def table(peers: Sequence[Peer], results: Mapping[str, Any]) -> str:
         if results["peers"][peer.name]["median"]
     }
     parts = [_table(medians, columns) for columns in (_COSTS, _RATES, _LATENCY, _HELD)]
+    in_batches = {title: each for title, each in medians.items() if each.get("batches")}
+    if in_batches:
+        parts.append(_table(in_batches, _BATCHES))
     if any(each.get("backlog") for each in medians.values()):
         parts.append(_table(medians, _backlogs(medians)))
     parts += [_promises(peers), _footnote(results, medians)]
@@ -49,7 +52,8 @@ def write(text: str, begin: str = BEGIN, end: str = END, *, page: Path = REPORT)
 
 def busiest(median: Median) -> float:
     """The largest share of the machine that strangers used in a phase."""
-    found = [median[name] for name in ("end_to_end", "latency", "drain", "io") if name in median]
+    names = ("end_to_end", "latency", "drain", "batches", "io")
+    found = [median[name] for name in names if name in median]
     found += median.get("submit", {}).values()
     return float(max((each["others"] for each in found), default=0.0))
 
@@ -74,9 +78,9 @@ def _figure(form: str, *path: str) -> Callable[[Median], str]:
     return cell
 
 
-def _times(name: str) -> Callable[[Median], str]:
+def _times(name: str, phase: str = "latency") -> Callable[[Median], str]:
     def cell(median: Median) -> str:
-        found = median.get("latency", {}).get(name)
+        found = median.get(phase, {}).get(name)
         return "–" if found is None else " / ".join(f"{ms:.1f}" for ms in found.values())
 
     return cell
@@ -102,6 +106,13 @@ _RATES: list[Column] = [
     ("… in flight, mean", _figure(",.0f", "io", "in_flight")),
     ("… of at most", _figure(",.0f", "io", "slots")),
     ("… CPU-ms each", _figure(".2f", "io", "cpu_ms", "all")),
+]
+_BATCHES: list[Column] = [
+    ("in batches of 500, two at a time: submitted/s", _figure(",.0f", "batches", "rate")),
+    ("CPU-ms a job", _figure(".3f", "batches", "cpu_ms", "all")),
+    ("API", _figure(".3f", "batches", "cpu_ms", "api")),
+    ("PostgreSQL", _figure(".3f", "batches", "cpu_ms", "postgres")),
+    ("a batch answered, p50 / p95 / p99 ms", _times("answered_ms", "batches")),
 ]
 _LATENCY: list[Column] = [
     ("POST answered, p50 / p95 / p99 ms", _times("answered_ms")),
