@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 @pytest.mark.slow
 def test_a_tiny_run_measures_a_job_from_end_to_end(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    options = ["--tiny", "--only", "lading", "--phases", "end_to_end,latency"]
+    options = ["--tiny", "--only", "lading", "--phases", "end_to_end,latency,batches"]
     options += ["--json", str(file), "--logs", str(tmp_path / "logs")]
     done = subprocess.run(
         [sys.executable, "-m", "bench", *options],
