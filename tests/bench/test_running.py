@@ -35,6 +35,7 @@ def test_a_tiny_run_measures_a_job_from_end_to_end(tmp_path: Path) -> None:
     latency = median["latency"]
     assert 0 < latency["answered_ms"]["p50"] < latency["final_ms"]["p50"]
     assert latency["started_ms"]["p50"] < latency["final_ms"]["p50"]
+    assert median["batches"]["rate"] > 0
     assert "| **Lading** |" in done.stdout
     assert "Lading</text>" in plot([PEERS[0]], results)
 
