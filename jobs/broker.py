@@ -115,7 +115,7 @@ def read_bell(message: bytes) -> Bell | None:
         return None
 
 
-def lists(queue: str) -> list[str]:
+def lists_of(queue: str) -> list[str]:
     """Where its bells hang, as Redis calls them, in the order in which they are heard."""
     return [_list(queue, place) for place in PRIORITIES]
 
@@ -152,13 +152,13 @@ class Broker:
         """How many bells of all priorities hang in the queue."""
         with _translated():
             pipeline = self._redis.pipeline(transaction=False)
-            for key in lists(queue):
+            for key in lists_of(queue):
                 pipeline.llen(key)
             return sum(pipeline.execute())
 
     def list_hanging(self, queues: Iterable[str]) -> list[tuple[UUID, int]]:
         """The attempts whose bells hang in these queues, in no order."""
-        keys = [key for queue in queues for key in lists(queue)]
+        keys = [key for queue in queues for key in lists_of(queue)]
         with _translated():
             pipeline = self._redis.pipeline(transaction=False)
             for key in keys:

@@ -25,6 +25,7 @@ from uuid import UUID
 import redis
 
 from jobs.forks import busy
+from jobs.redis_connection import redis_connection
 from jobs.views import EventView
 
 EVENTS = "lading:events"
@@ -205,14 +206,8 @@ class _Line:
     """
 
     def __init__(self, broker_url: str) -> None:
-        # A pool makes a hundred connections in its life, so each has one of its own.
-        self._new_pool = partial(
-            redis.ConnectionPool.from_url,
-            broker_url,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
-            socket_keepalive_options=_PATIENCE,
-            protocol=2,
+        self._connect = partial(
+            redis_connection, broker_url, within=TIMEOUT, socket_keepalive_options=_PATIENCE
         )
         self._connection: Any = None
         self._plain: int | None = None  # the socket's number, where bytes can be written to it
@@ -249,7 +244,7 @@ class _Line:
         if self._connection is not None and self._has_ended(self._connection):
             self.close()
         if self._connection is None:
-            self._connection = self._new_pool().make_connection()
+            self._connection = self._connect()
             self._connection.connect()
             self._connection.send_command("CLIENT", "REPLY", "OFF", check_health=False)
             # Not TLS, and with a time-out, so that a write never blocks. redis-py tells it nobody.

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlmodel import col
+from sqlmodel import SQLModel, col
 
 from jobs.attempts import WORKER_LOST, Outcome
 from jobs.direct import Direct
@@ -73,6 +73,21 @@ class Remains(NamedTuple):
 def beat(connection: Connection, worker: WorkerProcess) -> None:
     """The worker's row exists and says that it lives now."""
     _BEAT.first(connection, worker._asdict())
+
+
+def beat_of(process: type[SQLModel]) -> Direct:
+    """A row of that table exists, and says that its process lives now."""
+    table: sa.Table = process.__table__  # type: ignore[attr-defined]
+    said = [column for column in table.columns if column.server_default is None]
+    names = [column.name for column in said]
+    statement = f"""
+INSERT INTO {table.name} ({", ".join(names)}) VALUES ({", ".join(f":{name}" for name in names)})
+ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
+RETURNING true
+"""  # noqa: S608 - names of ours
+    binds = [sa.bindparam(column.name, type_=column.type) for column in said]
+    written = sa.text(statement).bindparams(*binds)
+    return Direct(f"lading_{table.name}_beat", written.columns(is_alive=sa.Boolean))
 
 
 def sign_off(connection: Connection, worker_id: UUID) -> None:
@@ -185,25 +200,7 @@ LEFT JOIN job_now ON job_now.id = named.id
 LEFT JOIN ended ON ended.id = named.id AND ended.attempt = named.attempt
 """
 _LOOK = sa.text(_NAMED + _STAND)
-_BEAT = Direct(
-    "lading_beat",
-    sa.text("""
-INSERT INTO worker (id, host, pid, pool, queues, kinds, slots)
-VALUES (:id, :host, :pid, :pool, :queues, :kinds, :slots)
-ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
-RETURNING true
-""")
-    .bindparams(
-        sa.bindparam("id", type_=sa.Uuid),
-        sa.bindparam("host", type_=sa.Text),
-        sa.bindparam("pid", type_=sa.Integer),
-        sa.bindparam("pool", type_=sa.Text),
-        sa.bindparam("queues", type_=sa.ARRAY(sa.Text)),
-        sa.bindparam("kinds", type_=sa.ARRAY(sa.Text)),
-        sa.bindparam("slots", type_=sa.Integer),
-    )
-    .columns(sa.column("is_alive", sa.Boolean)),
-)
+_BEAT = beat_of(Worker)
 _RENEW = sa.text(f"""{_NAMED},
 held AS MATERIALIZED (
     SELECT id FROM job

@@ -30,12 +30,12 @@ class Consumer(consumer.Consumer):
         qos, board = this.task_consumer.channel.qos, this.app.board
         can_consume = qos.can_consume
 
-        def tell() -> bool:
+        def can_consume_and_say_so() -> bool:
             can = bool(can_consume())
             board.say_all_taken(is_so=not can)
             return can
 
-        qos.can_consume = tell
+        qos.can_consume = can_consume_and_say_so
 
     def ensure_connected(self, conn: Any) -> Any:
         """The broker answers on `conn`, however long that takes; no process asks it meanwhile."""

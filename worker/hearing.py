@@ -16,7 +16,8 @@ from uuid import UUID
 import redis
 import structlog
 
-from jobs.broker import Bell, lists, read_bell
+from jobs.broker import Bell, lists_of, read_bell
+from jobs.redis_connection import redis_connection
 from worker.board import Board
 
 WITHIN = 0.25  # seconds that the broker may take: a report waits for its answer
@@ -39,14 +40,7 @@ class Hearing:
 
     def __init__(self, broker_url: str, board: Board) -> None:
         self._board = board
-        # A pool makes a hundred connections in its life, so each has one of its own.
-        self._new_pool = partial(
-            redis.ConnectionPool.from_url,
-            broker_url,
-            socket_timeout=WITHIN,
-            socket_connect_timeout=WITHIN,
-            protocol=2,
-        )
+        self._connect = partial(redis_connection, broker_url, within=WITHIN)
         self._connection: Any = None
         self._not_before = 0.0  # by the monotonic clock
         self._per_bell = 1.0  # attempts, lately
@@ -79,13 +73,13 @@ class Hearing:
         return [each for each in named if not self._board.names(*each)]
 
     def _pop(self, queue: str, count: int) -> tuple[str, list[bytes]]:
-        keys = lists(queue)
+        keys = lists_of(queue)
         answer = self._ask("LMPOP", len(keys), *keys, "RIGHT", "COUNT", count)
         return (keys[0], []) if answer is None else (answer[0].decode(), answer[1])
 
     def _ask(self, *command: Any) -> Any:
         if self._connection is None:
-            self._connection = self._new_pool().make_connection()
+            self._connection = self._connect()
         try:
             self._connection.send_command(*command, check_health=False)
             return self._connection.read_response()

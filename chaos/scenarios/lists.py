@@ -16,7 +16,7 @@ from chaos.scenario import scenario
 from chaos.stage import PATIENCE, Stage
 from chaos.waiting import until
 from jobs.attempts import WORKER_LOST
-from jobs.broker import lists, read_bell
+from jobs.broker import lists_of, read_bell
 from worker.handfuls import MOST
 
 CHILDREN, WORKERS = 8, 2  # that are killed
@@ -127,6 +127,6 @@ def _last_start(stage: Stage, strike: Struck) -> float:
 
 def _lengths(stage: Stage) -> list[int]:
     with redis.Redis.from_url(stage.platform.valkey.url) as client:
-        messages = [each for key in lists(QUEUE) for each in client.lrange(key, 0, -1)]
+        messages = [each for key in lists_of(QUEUE) for each in client.lrange(key, 0, -1)]
     bells = [bell for message in messages if (bell := read_bell(message)) is not None]
     return [len(bell.attempts) for bell in bells]

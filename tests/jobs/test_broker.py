@@ -178,7 +178,7 @@ def test_a_message_is_celerys_and_kombus_to_the_byte(
             one = Bell(queue, kind, attempts, priority, is_limited)
             rings.ring([one])
             publish(own_settings, one, rings._origin)
-            key = broker.lists(queue)[broker.FIRST_PRIORITY - priority]
+            key = broker.lists_of(queue)[broker.FIRST_PRIORITY - priority]
             theirs, ours = rings._redis.lrange(key, 0, -1)
             rings._redis.delete(key)
             assert without_tag(ours) == without_tag(theirs)

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlmodel import col
 
-from jobs.direct import Direct
 from jobs.models import Dispatcher, Worker
+from jobs.workers import beat_of
 from worker.dispatcher.loop import Rest
 
 FIRST_BEATS = 5  # one a second: somebody waits for the first of them
@@ -40,20 +40,7 @@ class Presence:
 
 
 _NOW = sa.func.clock_timestamp()
-_BEAT = Direct(
-    "lading_dispatcher_beat",
-    sa.text("""
-INSERT INTO dispatcher (id, host, pid) VALUES (:id, :host, :pid)
-ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
-RETURNING true
-""")
-    .bindparams(
-        sa.bindparam("id", type_=sa.Uuid),
-        sa.bindparam("host", type_=sa.Text),
-        sa.bindparam("pid", type_=sa.Integer),
-    )
-    .columns(sa.column("is_alive", sa.Boolean)),
-)
+_BEAT = beat_of(Dispatcher)
 _FORGET = [
     sa.delete(table).where(col(table.seen_at) < _NOW - sa.bindparam("age", type_=sa.Interval))
     for table in (Dispatcher, Worker)

@@ -21,7 +21,7 @@ def pop(bells: Broker, queue: str, count: int = 1) -> list[tuple[UUID, int]]:
     """At most so many attempts, taken as a worker does: with one question for all priorities."""
     taken: list[tuple[UUID, int]] = []
     redis: Any = bells._redis
-    keys = broker.lists(queue)
+    keys = broker.lists_of(queue)
     while len(taken) < count and (found := redis.brpop(keys, timeout=_AT_ONCE)):
         bell = broker.read_bell(found[1])
         taken += bell.attempts if bell is not None else ()
